@@ -1,0 +1,82 @@
+# The benchmark of regularizing gradients: from data sets to tables. See README.md.
+#   snakemake --cores 8 tables        snakemake results/fig2.pdf        snakemake --cores 8
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from rglib.validation import ConfigurationError, check
+
+min_version("9.14")
+
+
+configfile: "config.yaml"
+
+
+with open(workflow.source_path("workflow/schemas/config.schema.yaml")) as schema:
+    try:
+        check(config, yaml.safe_load(schema))
+    except ConfigurationError as mistakes:
+        raise WorkflowError(f"the configuration has mistakes:\n{mistakes}") from None
+
+
+wildcard_constraints:
+    method="[^/]+",
+
+
+# Local runs share the machine's GPUs job by job; on a cluster each job has its own.
+resource_scopes:
+    gpu="local",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/bound.smk"
+
+
+localrules:
+    all,
+    tables,
+    figures,
+    models,
+    ablations,
+    bound,
+
+
+rule tables:
+    input:
+        "results/results.csv",
+        expand("results/table{table}.{format}", table=[1, 2], format=["csv", "md", "tex"]),
+        "results/claims.md",
+
+
+rule figures:
+    input:
+        "results/convergence.csv",
+        expand("results/fig{figure}.{format}", figure=[1, 2], format=["pdf", "png"]),
+
+
+rule models:
+    input:
+        MODEL_CARDS,
+
+
+rule ablations:
+    input:
+        "results/ablations.csv",
+        "results/ablations.md",
+
+
+rule bound:
+    input:
+        "results/bound.csv",
+        expand("results/bound.{format}", format=["pdf", "png"]),
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,

@@ -1,0 +1,75 @@
+"""Checkpoints that survive a kill at any moment, and tell a damaged file from a whole one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DIGEST_LENGTH = 64  # hex sha256 of the payload, at the head of the file
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The newest checkpoint of a run and the one before it, in a folder of their own.
+
+    Every file begins with the sha256 of the rest. A state belongs to a ``fingerprint`` (what is
+    being trained, on what, from what); one of another fingerprint is never resumed.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    @property
+    def newest(self) -> Path:
+        """Path of the newest checkpoint."""
+        return self.folder / "newest.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        """Path of the one before."""
+        return self.folder / "previous.ckpt"
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write beside, flush to the disk, rename; the last one becomes the previous one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save({"fingerprint": self.fingerprint, "state": state}, buffer)
+        payload = buffer.getvalue()
+        partial = self.newest.with_suffix(".part")
+        with partial.open("wb") as file:
+            file.write(hashlib.sha256(payload).hexdigest().encode())
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        if self.newest.exists():
+            os.replace(self.newest, self.previous)
+        os.replace(partial, self.newest)
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest whole state of this fingerprint, or None; a damaged file is set aside."""
+        for path in (self.newest, self.previous):
+            if path.exists() and (payload := _whole(path)) is not None:
+                content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+                if content["fingerprint"] == self.fingerprint:
+                    return content["state"]
+                warnings.warn(f"{path}: of another configuration, not resumed", stacklevel=2)
+        return None
+
+
+def _whole(path: Path) -> bytes | None:
+    """The payload, or None after setting a damaged file aside."""
+    content = path.read_bytes()
+    digest, payload = content[:DIGEST_LENGTH], content[DIGEST_LENGTH:]
+    if hashlib.sha256(payload).hexdigest().encode() == digest:
+        return payload
+    aside = path.with_suffix(".damaged")
+    os.replace(path, aside)
+    warnings.warn(f"{path}: damaged checkpoint set aside as {aside.name}", stacklevel=3)
+    return None

@@ -1,0 +1,121 @@
+"""From the configuration (checked by its schema) to the objects of this library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rglib.fixed_point import StoppingRule
+from rglib.objectives.denoising import Denoising
+from rglib.objectives.equilibrium import Equilibrium
+from rglib.objectives.losses import Objective
+from rglib.objectives.pnpreg import PnPReG
+from rglib.objectives.residual_start import ResidualStart
+from rglib.problems import TrainingDistribution
+from rglib.training import Cosine, Schedule, Stage, StepDecay
+
+Config = Mapping[str, Any]
+
+
+def device(name: str) -> torch.device:
+    """The device for auto, cpu or cuda.
+
+    Raises:
+        ValueError: cuda is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ValueError("device: cuda is configured, but PyTorch sees no GPU; use auto or cpu")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
+    """A stage of training from its entry under ``stages``.
+
+    ``shared`` holds the sections ``equilibrium`` and ``training_problems``, where it reads them.
+    """
+    optimiser, log = entry["optimiser"], entry["log"]
+    return Stage(
+        objective=objective(entry["objective"], entry["options"], shared),
+        steps=entry["budget"]["steps"],
+        lr=optimiser["lr"],
+        schedule=schedule(optimiser["schedule"]),
+        clip=optimiser["clip"],
+        ema=optimiser["ema"],
+        seed=seed,
+        log_every=log["every"],
+        monitor_every=log["monitor"],
+    )
+
+
+def objective(name: str, options: Config, shared: Config) -> Objective:
+    """An objective from its name and options; a new objective gets its line here."""
+    builders = {
+        "denoising": _denoising,
+        "residual_start": lambda o: _residual_start(o, shared["training_problems"]),
+        "pnpreg": _pnpreg,
+        "equilibrium": lambda o: _equilibrium(
+            o, shared["equilibrium"], shared["training_problems"]
+        ),
+    }
+    return builders[name](options)
+
+
+def schedule(entry: Config) -> Schedule:
+    """{cosine: {warmup}} or {step: {every, gamma}}."""
+    if entry.get("cosine") is not None:
+        return Cosine(warmup=entry["cosine"]["warmup"])
+    return StepDecay(every=entry["step"]["every"], gamma=entry["step"]["gamma"])
+
+
+def _denoising(options: Config) -> Denoising:
+    return Denoising(sigma_max=options["sigma_max_255"] / 255)
+
+
+def _residual_start(options: Config, problems: Config) -> ResidualStart:
+    return ResidualStart(
+        s=options["s_255"] / 255,
+        noise_max=options["noise_max_255"] / 255,
+        degraded=options["degraded"],
+        distribution=_distribution(problems),
+    )
+
+
+def _pnpreg(options: Config) -> PnPReG:
+    return PnPReG(
+        link=options["link"],
+        sigma_max=options["sigma_max_255"] / 255,
+        probe_noise=options["probe_noise_255"] / 255,
+    )
+
+
+def _equilibrium(options: Config, shared: Config, problems: Config) -> Equilibrium:
+    return Equilibrium(
+        link=options.get("link"),
+        forward_backward=options.get("forward_backward"),
+        gradient_descent=options.get("gradient_descent"),
+        eta_fb=shared["eta_fb"],
+        eta_gd=shared["eta_gd"],
+        stop=StoppingRule(
+            max_iterations=shared["max_iterations"],
+            tolerance=shared["tolerance"],
+            guard=shared["guard"],
+            per_image=shared["per_image"],
+        ),
+        link_variance=shared["link_variance"],
+        x0=shared["x0"],
+        distribution=_distribution(problems),
+    )
+
+
+def _distribution(problems: Config) -> TrainingDistribution:
+    return TrainingDistribution(
+        sigma_max=problems["sigma_max_255"] / 255,
+        sigma_b_max=problems["sigma_b_max"],
+        factors=tuple(problems["factors"]),
+        kernels=tuple(problems["kernels"]),
+        drop_max=problems["drop_max"],
+        shared_masks=problems["shared_masks"],
+    )

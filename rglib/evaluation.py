@@ -1,0 +1,264 @@
+"""One method on the problems and images of the tables: metrics, curves and restored images.
+
+Every problem is finished on its own and kept under a fingerprint of all that its numbers depend on,
+so an interrupted evaluation, or one with a changed learning rate for one problem, computes only
+what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from rglib.datasets import Manifest
+from rglib.files import file_digest, replacing
+from rglib.images import read_image, to_tensor, to_uint8, write_png
+from rglib.metrics import psnr, ssim
+from rglib.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.problems import PROBLEMS, Observation, observe_test_image
+from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record
+
+DIVERGED_ABOVE = (
+    100.0  # an entry of this size belongs to no image; the guard of the paper's training
+)
+
+Config = Mapping[str, Any]
+
+
+class Restorer(Protocol):
+    """A method made for one problem."""
+
+    def restore(self, seen: Observation, record: Record) -> Tensor:
+        """The restored image (B, 3, H, W); ``record`` is shown every iterate, x0 first."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A ground truth (1, 3, H, W) in [0, 1] and its name."""
+
+    name: str
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """Where the results of one method go, and where finished problems are kept in between."""
+
+    results: Path
+    curves: Path
+    images: Path
+    kept: Path
+
+
+def evaluate_method(
+    name: str,
+    *,
+    algorithm: str,
+    role: str,
+    weights: Path,
+    network: Config,
+    problems: Sequence[str],
+    settings: Config,
+    manifest: Manifest,
+    files: EvaluationFiles,
+    device: torch.device,
+    precision: str,
+    code: Sequence[str],
+) -> None:
+    """Evaluate the network ``role`` in ``weights`` by an algorithm, see `restorer` and `evaluate`.
+
+    ``network`` is widths and blocks; ``settings`` the sections of the configuration that the
+    algorithm reads; ``code`` the hashes of the code, for the fingerprints.
+
+    Raises:
+        WeightsError: the weights belong to another network.
+        ImageError: a test image cannot be read.
+    """
+    arithmetic = preferred_arithmetic(precision, device)
+    model = build(role, **network, arithmetic=arithmetic)
+    load_into(model, weights)
+    model = for_inference(model, device)
+    common = [name, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
+    own = {problem: _settings_of(problem, settings) for problem in problems}
+    evaluate(
+        name,
+        {problem: restorer(algorithm, problem, model, settings) for problem in problems},
+        read_test_images(manifest),
+        files,
+        fingerprints={problem: fingerprint(common, own[problem]) for problem in problems},
+        device=device,
+    )
+
+
+def restorer(algorithm: str, problem_id: str, network: torch.nn.Module, config: Config) -> Restorer:
+    """The method for one problem, from its entries in the configuration.
+
+    ``config`` holds ``evaluation``, and ``problems`` or ``admm``.
+    """
+    if algorithm == "pnp_admm":
+        schedule = config["admm"][PROBLEMS[problem_id].task]
+        return PnPADMM(
+            network,
+            ADMMSchedule(
+                iterations=schedule["iterations"],
+                sigma_first=schedule["sigma_first_255"] / 255,
+                sigma_last=max(schedule["sigma_last_255"] / 255, PROBLEMS[problem_id].sigma),
+                sigma_min=config["admm"]["sigma_min_255"] / 255,
+            ),
+            ensemble=config["evaluation"]["ensemble"],
+        )
+    problem = config["problems"][problem_id]
+    return GradientDescent(
+        network,
+        lr=problem["lr"],
+        s=problem["s_255"] / 255,
+        iterations=config["evaluation"]["iterations"],
+        ensemble=config["evaluation"]["ensemble"],
+    )
+
+
+def read_test_images(manifest: Manifest) -> list[GroundTruth]:
+    """The images of a test set."""
+    return [GroundTruth(file.name, to_tensor(read_image(file.path))) for file in manifest.images]
+
+
+def evaluate(
+    name: str,
+    restorers: Mapping[str, Restorer],
+    images: Sequence[GroundTruth],
+    files: EvaluationFiles,
+    *,
+    fingerprints: Mapping[str, str],
+    device: torch.device,
+) -> None:
+    """Restore every image of every problem and write the results, curves and images.
+
+    Args:
+        name: of the method, written into the tables.
+        restorers: the method made for each problem.
+        images: the test images.
+        files: where everything goes.
+        fingerprints: for each problem, what its numbers depend on; another one is computed anew.
+        device: where to compute.
+    """
+    quiet = not sys.stderr.isatty()
+    total = len(restorers) * len(images)
+    with tqdm(total=total, desc=name, unit="image", disable=quiet) as progress:
+        for problem_id, method in restorers.items():
+            folder = files.kept / problem_id
+            if _kept(folder, fingerprints[problem_id]):
+                progress.update(len(images))
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            tables = []
+            for image in images:
+                tables.append(_evaluate_image(name, problem_id, method, image, folder, device))
+                progress.update()
+            _keep(folder, fingerprints[problem_id], tables)
+    _collect(files, list(restorers))
+
+
+def fingerprint(*parts: Any) -> str:
+    """A hash of everything that a problem's numbers depend on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _settings_of(problem_id: str, settings: Config) -> list[Any]:
+    """The settings that one problem's numbers depend on."""
+    own = settings.get("problems", {}).get(problem_id, {})
+    tuned = {key: value for key, value in own.items() if key != "source"}
+    admm = settings.get("admm", {})
+    return [
+        settings["evaluation"],
+        tuned,
+        admm.get(PROBLEMS[problem_id].task),
+        admm.get("sigma_min_255"),
+    ]
+
+
+def _evaluate_image(
+    name: str,
+    problem_id: str,
+    method: Restorer,
+    image: GroundTruth,
+    folder: Path,
+    device: torch.device,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row of results, and the curve, of one image."""
+    seen = observe_test_image(problem_id, image.pixels).to(device)
+    values: list[Tensor] = []  # stay on the device: reading one would wait for it
+    began = time.perf_counter()
+    x = method.restore(seen, lambda iterate: values.append(psnr(iterate, seen.x_hat)))
+    curve = torch.cat(values).cpu()
+    seconds = time.perf_counter() - began
+    best = curve.nan_to_num(nan=-torch.inf).argmax().item()
+    row = {
+        "method": name,
+        "problem_id": problem_id,
+        "image": image.name,
+        "height": x.shape[-2],
+        "width": x.shape[-1],
+        "psnr_start_db": curve[0].item(),
+        "ssim_start": ssim(seen.x0, seen.x_hat).item(),
+        "psnr_db": curve[-1].item(),
+        "ssim": ssim(x, seen.x_hat).item(),
+        "psnr_best_db": curve[best].item(),
+        "iteration_best": best,
+        "iterations": len(curve) - 1,
+        "outcome": _outcome(x),
+        "seconds": round(seconds, 3),
+    }
+    write_png(folder / "images" / f"{image.name}.png", to_uint8(x.nan_to_num()))
+    curve_rows = {"method": name, "problem_id": problem_id, "image": image.name}
+    points = {"iteration": range(len(curve)), "psnr_db": curve.tolist()}
+    return pd.DataFrame([row]), pd.DataFrame(curve_rows | points)
+
+
+def _outcome(x: Tensor) -> str:
+    if not x.isfinite().all():
+        return "non_finite"
+    return "diverged" if x.abs().max() > DIVERGED_ABOVE else "finished"
+
+
+def write_observation(problem_id: str, image: GroundTruth, folder: Path) -> None:
+    """Write the cropped ground truth and the starting point of a problem as PNG."""
+    seen = observe_test_image(problem_id, image.pixels)
+    write_png(folder / problem_id / f"{image.name}_truth.png", to_uint8(seen.x_hat))
+    write_png(folder / problem_id / f"{image.name}_start.png", to_uint8(seen.x0))
+
+
+def _kept(folder: Path, expected: str) -> bool:
+    stamp = folder / "fingerprint"
+    return stamp.exists() and stamp.read_text() == expected
+
+
+def _keep(folder: Path, value: str, tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> None:
+    """Write a problem's results, and last of all the fingerprint that vouches for them."""
+    results, curves = (pd.concat(frames) for frames in zip(*tables, strict=True))
+    results.to_csv(folder / "results.csv", index=False)
+    curves.to_csv(folder / "curves.csv", index=False)
+    with replacing(folder / "fingerprint") as partial:
+        partial.write_text(value)
+
+
+def _collect(files: EvaluationFiles, problems: Sequence[str]) -> None:
+    for target, kind in ((files.results, "results.csv"), (files.curves, "curves.csv")):
+        frames = [pd.read_csv(files.kept / problem / kind) for problem in problems]
+        with replacing(target) as partial:
+            pd.concat(frames).to_csv(partial, index=False)
+    shutil.rmtree(files.images, ignore_errors=True)  # of a test set before this one
+    for problem in problems:
+        target = files.images / problem
+        shutil.copytree(files.kept / problem / "images", target, dirs_exist_ok=True)

@@ -1,0 +1,191 @@
+"""Fixed points: solvers as values, one loop, and an outcome for every image of the batch.
+
+A solver has ``init`` and ``step``; the loop `solve` stops each image by the rule of the paper (few
+enough changes, too large an entry, too many iterations) and says which of these it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+State = TypeVar("State")
+
+
+class Map(Protocol):
+    """A function of the iterate (B, 3, H, W) that can be restricted to some images."""
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """The map's value, of the same shape."""
+
+    def select(self, indices: Tensor) -> Map:
+        """The map for the images at these indices of the batch."""
+
+
+class Outcome(IntEnum):
+    """How the iteration of one image ended."""
+
+    CONVERGED = 0
+    OUT_OF_STEPS = 1
+    DIVERGED = 2
+    NON_FINITE = 3
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """When an image's iteration ends (SPEC 7).
+
+    Attributes:
+        max_iterations: at most so many steps.
+        tolerance: converged once the mean square distance of consecutive iterates is below it.
+        guard: diverged once an entry exceeds it in absolute value.
+        per_image: judge and freeze each image by itself; False judges the batch as a whole.
+    """
+
+    max_iterations: int = 500
+    tolerance: float = 1e-7
+    guard: float = 100.0
+    per_image: bool = True
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Iterates x (B, 3, H, W), with the number of steps (B,) and the `Outcome` (B,) of each image.
+
+    The iterate of a non-finite image is its last finite one; of a diverged image, the one that
+    exceeded the guard.
+    """
+
+    x: Tensor
+    iterations: Tensor
+    outcome: Tensor
+
+    def share(self, outcome: Outcome) -> float:
+        """Share of the images that ended so, in [0, 1]."""
+        return (self.outcome == outcome).float().mean().item()
+
+
+class Solver(Protocol, Generic[State]):
+    """One way to iterate."""
+
+    def init(self, x0: Tensor) -> State:
+        """The state before the first step."""
+
+    def step(self, F: Map, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next iterate and state."""
+
+    def select(self, state: State, indices: Tensor) -> State:
+        """The state of the images at these indices."""
+
+
+@dataclass(frozen=True)
+class Picard:
+    """x <- F(x), for a map whose fixed point is sought."""
+
+    def init(self, x0: Tensor) -> None:
+        """Nothing to remember."""
+
+    def step(self, F: Map, x: Tensor, state: None) -> tuple[Tensor, None]:
+        """One application of the map."""
+        return F(x), None
+
+    def select(self, state: None, indices: Tensor) -> None:
+        """Nothing to select."""
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """First and second moments, and the number of steps taken."""
+
+    mean: Tensor
+    square: Tensor
+    count: int
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba) on the image, along a gradient F whose zero is sought.
+
+    Its zeros are exactly the fixed points of g; the same numbers as torch.optim.Adam.
+    """
+
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def init(self, x0: Tensor) -> AdamState:
+        """Zero moments."""
+        return AdamState(torch.zeros_like(x0), torch.zeros_like(x0), 0)
+
+    def step(self, F: Map, x: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
+        """x - lr mean_hat / (sqrt(square_hat) + epsilon)."""
+        gradient = F(x)
+        count = state.count + 1
+        mean = state.mean.lerp(gradient, 1 - self.beta1)
+        square = (state.square * self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+        correction = (1 - self.beta2**count) ** 0.5
+        scale = (square.sqrt() / correction).add_(self.epsilon)
+        rate = self.lr / (1 - self.beta1**count)
+        return x.addcdiv(mean, scale, value=-rate), AdamState(mean, square, count)
+
+    def select(self, state: AdamState, indices: Tensor) -> AdamState:
+        """The moments of the images at these indices."""
+        return AdamState(state.mean[indices], state.square[indices], state.count)
+
+
+@torch.no_grad()
+def solve(solver: Solver, F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
+    """Iterate from x0 (B, 3, H, W) until every image has ended by the stopping rule.
+
+    Images that have ended leave the batch (unless ``stop.per_image`` is False), which changes no
+    other image's iterates and saves work. No gradients are recorded: see `jacobian_free`.
+    """
+    x, state, active = x0, solver.init(x0), torch.arange(len(x0), device=x0.device)
+    final = x0.clone()
+    iterations = torch.full((len(x0),), stop.max_iterations, device=x0.device)
+    outcome = torch.full((len(x0),), int(Outcome.OUT_OF_STEPS), device=x0.device)
+    for k in range(1, stop.max_iterations + 1):
+        following, state = solver.step(F, x, state)
+        verdict = _judge(x, following, stop)
+        finite = verdict != Outcome.NON_FINITE
+        x = torch.where(finite.view(-1, 1, 1, 1), following, x)
+        ended = verdict != Outcome.OUT_OF_STEPS
+        if k == stop.max_iterations or ended.any():
+            final[active] = x
+            iterations[active] = k
+            outcome[active] = verdict
+            keep = (~ended).nonzero().flatten()
+            if len(keep) == 0:
+                break
+            x, active = x[keep], active[keep]
+            F, state = F.select(keep), solver.select(state, keep)
+    return Solution(final, iterations, outcome)
+
+
+def jacobian_free(F: Callable[[Tensor], Tensor], fixed_point: Tensor) -> Tensor:
+    """F applied once with gradients at a constant fixed point (JFB, eqs. 9-11 and 31).
+
+    The value is the fixed point's; the gradient with respect to F's parameters takes the inverse
+    Jacobian as the identity.
+    """
+    return F(fixed_point.detach())
+
+
+def _judge(x: Tensor, following: Tensor, stop: StoppingRule) -> Tensor:
+    """The `Outcome` of each image after a step; OUT_OF_STEPS stands for "goes on"."""
+    distance = (following - x).square().flatten(1).mean(dim=1)
+    largest = following.abs().flatten(1).amax(dim=1)
+    if not stop.per_image:
+        distance = distance.mean().expand_as(distance)
+        largest = largest.amax().expand_as(largest)
+    verdict = torch.full_like(distance, int(Outcome.OUT_OF_STEPS), dtype=torch.long)
+    verdict[distance < stop.tolerance] = Outcome.CONVERGED
+    verdict[largest > stop.guard] = Outcome.DIVERGED
+    verdict[~torch.isfinite(largest)] = Outcome.NON_FINITE
+    return verdict

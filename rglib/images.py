@@ -1,0 +1,303 @@
+"""Reading and writing images, the store of training images, and random crops from it.
+
+Images are uint8 arrays (H, W, 3) on 0..255 as files, float tensors (1, 3, H, W) in [0, 1] for the
+networks.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+from tqdm import tqdm
+
+from rglib.files import replacing
+
+if TYPE_CHECKING:  # torch takes seconds to import, and reading images needs none of it
+    from torch import Tensor
+
+    from rglib.manifest import ImageFile as FileOfDataset
+    from rglib.manifest import Manifest
+
+
+class ImageError(ValueError):
+    """A file is not an image that can be used; the message names the file and the reason."""
+
+
+# --- single images --------------------------------------------------------------------------------
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return the image in `path` as uint8 RGB (H, W, 3), turned as its EXIF orientation says.
+
+    Grey and palette images become RGB. Raises ImageError where the file is missing, truncated or no
+    image, has transparent pixels, or is not an 8-bit RGB, grey or palette image.
+    """
+    with _opened(path) as image:
+        return np.array(_to_rgb(image, path))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) as stored, before any EXIF turn, without decoding the pixels."""
+    with _opened(path) as image:
+        return image.size
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """Turn uint8 (H, W, 3) on 0..255 into float32 (1, 3, H, W) in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous().float() / 255
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """Turn a float tensor (1, 3, H, W), clamped to [0, 1] and rounded, into uint8 (H, W, 3).
+
+    Raises ValueError for another shape and for values that are not finite.
+    """
+    if image.ndim != 4 or image.shape[:2] != (1, 3):
+        raise ValueError(f"expected an image of shape (1, 3, H, W), got {tuple(image.shape)}")
+    if not image.isfinite().all():
+        raise ValueError("the image has values that are not finite")
+    levels = image[0].detach().float().clamp(0, 1).mul(255).round()
+    return levels.permute(1, 2, 0).byte().cpu().numpy()
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write uint8 (H, W, 3) as PNG, the folder made where it is missing, the file whole or not."""
+    with replacing(path) as partial:
+        Image.fromarray(image).save(partial, format="PNG")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image; everything Pillow raises on a bad file, now or later, becomes ImageError."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except ImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise ImageError(f"cannot read the image {path}: {error}") from error
+
+
+def _to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
+    # Pillow reads 16-bit colour as mode RGB by dropping the low byte without a word
+    sixteen_bit = any(";16" in str(tile.args) for tile in image.tile)
+    if sixteen_bit or image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        depth = "16 bits per channel" if sixteen_bit else f"mode {image.mode}"
+        raise ImageError(f"cannot use the image {path}: {depth}; convert it to 8-bit RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] < 255:
+            raise ImageError(f"cannot use the image {path}: it has transparent pixels")
+    return ImageOps.exif_transpose(image.convert("RGB"))
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one image lies in the store: `offset` is the index of its first byte."""
+
+    dataset: str
+    name: str
+    offset: int
+    height: int
+    width: int
+    sha256: str  # of the file's bytes
+
+
+def build_store(manifests: Sequence[Manifest], folder: Path, *, min_size: int) -> None:
+    """Decode the images of `manifests` into one flat file that crops are cut from.
+
+    `folder` receives `pixels.npy` (uint8, all images one after the other, each as (3, H, W)),
+    `index.csv` (one `Entry` per image) and, last, `store.json` (digest, data sets, counts, images
+    left out because a side is shorter than `min_size` pixels, and why). Equal images give an equal
+    digest, wherever their files lie.
+
+    Raises ImageError for a file that is missing, is no longer the one in its manifest or cannot be
+    read, and where no image is left.
+    """
+    files = [(manifest, image) for manifest in manifests for image in manifest.images]
+    sizes = [image_size(image.path) for _, image in files]
+    kept = [pair for pair, size in zip(files, sizes, strict=True) if min(size) >= min_size]
+    if not kept:
+        raise ImageError(
+            f"no image of the data sets {[m.dataset for m in manifests]} has both sides of "
+            f"at least {min_size} pixels: configure other data sets or smaller crops"
+        )
+    n_bytes = 3 * sum(w * h for w, h in sizes if min(w, h) >= min_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "store.json").unlink(missing_ok=True)  # it vouches for the other two files
+    with replacing(folder / "pixels.npy") as partial:
+        entries = _fill(partial, kept, n_bytes)
+    with replacing(folder / "index.csv") as partial:
+        _write_index(partial, entries)
+    skipped = [
+        {"dataset": m.dataset, "name": image.name, "why": f"{w}x{h} is smaller than {min_size}"}
+        for (m, image), (w, h) in zip(files, sizes, strict=True)
+        if min(w, h) < min_size
+    ]
+    summary = {
+        "digest": _digest(entries),
+        "datasets": [{"dataset": m.dataset, "title": m.title} for m in manifests],
+        "images": len(entries),
+        "bytes": n_bytes,
+        "min_size": min_size,
+        "skipped": skipped,
+    }
+    with replacing(folder / "store.json") as partial:
+        partial.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _fill(path: Path, files: list[tuple[Manifest, FileOfDataset]], n_bytes: int) -> list[Entry]:
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n_bytes,))
+    entries, offset = [], 0
+    for manifest, file in tqdm(files, desc="image store", unit=" images", disable=None):
+        image = read_image(file.path)
+        if hashlib.sha256(file.path.read_bytes()).hexdigest() != file.sha256:
+            raise ImageError(
+                f"{file.path} is no longer the file that data set {manifest.dataset} was made of: "
+                "restore it, or delete the data set's manifest and run again"
+            )
+        height, width, _ = image.shape
+        pixels[offset : offset + image.size] = image.transpose(2, 0, 1).ravel()
+        entries.append(Entry(manifest.dataset, file.name, offset, height, width, file.sha256))
+        offset += image.size
+    pixels.flush()
+    return entries
+
+
+def _write_index(path: Path, entries: Iterable[Entry]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, Entry.__annotations__, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(entry) for entry in entries)
+
+
+def _digest(entries: Iterable[Entry]) -> str:
+    lines = json.dumps([list(asdict(entry).values()) for entry in entries])
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class PatchStore:
+    """The images that `build_store` laid down, memory-mapped: opening it reads no pixels."""
+
+    folder: Path
+    digest: str
+    entries: tuple[Entry, ...]
+    pixels: np.ndarray
+
+    @classmethod
+    def open(cls, folder: Path) -> PatchStore:
+        """Open the store in `folder`. Raises ImageError where there is none, or half of one."""
+        try:
+            summary = json.loads((folder / "store.json").read_text())
+            with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
+                entries = tuple(_entry(row) for row in csv.DictReader(file))
+            pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        except FileNotFoundError as error:
+            raise ImageError(f"no image store in {folder}: {error.filename} is missing") from error
+        if _digest(entries) != summary["digest"] or pixels.size != summary["bytes"]:
+            raise ImageError(f"the image store in {folder} is damaged: delete it and run again")
+        return cls(folder, summary["digest"], entries, pixels)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def image(self, i: int) -> np.ndarray:
+        """Return image `i` as a read-only uint8 view (3, H, W)."""
+        entry = self.entries[i]
+        size = 3 * entry.height * entry.width
+        flat = self.pixels[entry.offset : entry.offset + size]
+        return flat.reshape(3, entry.height, entry.width)
+
+    def __reduce__(self) -> tuple:
+        # a worker process maps the file again; pickling the array would copy every pixel
+        return PatchStore.open, (self.folder,)
+
+
+def _entry(row: dict[str, str]) -> Entry:
+    return Entry(
+        dataset=row["dataset"],
+        name=row["name"],
+        offset=int(row["offset"]),
+        height=int(row["height"]),
+        width=int(row["width"]),
+        sha256=row["sha256"],
+    )
+
+
+# --- crops ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSampler:
+    """Random crops as a pure function of (seed, step).
+
+    So they are the same whatever the number of workers, and resuming needs no state. Sample
+    k = step * batch + j lies in epoch k // n at place k % n of that epoch's permutation of the n
+    images: each image comes once per epoch, as in the paper. The crop's place in the image is
+    uniform.
+
+    Raises ValueError for a batch below 1, a negative seed, an empty store, and a crop larger than
+    the smallest image of the store.
+    """
+
+    store: PatchStore
+    crop: int  # pixels
+    batch: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.crop < 1 or self.batch < 1 or self.seed < 0:
+            raise ValueError(
+                "crop and batch must be at least 1 and seed at least 0, "
+                f"got crop={self.crop}, batch={self.batch}, seed={self.seed}"
+            )
+        smallest = min((min(e.height, e.width) for e in self.store.entries), default=0)
+        if self.crop > smallest:
+            raise ValueError(
+                f"crops of {self.crop} pixels do not fit the images of {self.store.folder}, whose "
+                f"shortest side is {smallest}: build the store with a larger min_size"
+            )
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        return np.array([(e.height, e.width) for e in self.store.entries])
+
+    def images(self, step: int) -> np.ndarray:
+        """Return the indices (batch,) of the images that step `step` (from 0) draws from."""
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
+        samples = range(step * self.batch, (step + 1) * self.batch)
+        n = len(self.store)
+        return np.array([_permutation(self.seed, k // n, n)[k % n] for k in samples])
+
+    def crops(self, step: int) -> np.ndarray:
+        """Return the crops of step `step` (from 0) as uint8 (batch, 3, crop, crop)."""
+        images = self.images(step)
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
+        corners = rng.integers(0, self._sizes[images] - self.crop, endpoint=True)
+        out = np.empty((self.batch, 3, self.crop, self.crop), np.uint8)
+        for j, (i, (top, left)) in enumerate(zip(images, corners, strict=True)):
+            out[j] = self.store.image(i)[:, top : top + self.crop, left : left + self.crop]
+        return out
+
+
+@lru_cache(maxsize=8)  # consecutive steps share an epoch; training and validation share the cache
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(n)

@@ -1,0 +1,74 @@
+"""The maps of the paper: f (forward-backward, 12), g (gradient step, 14), and D + sigma^2 G.
+
+Each is a function of the iterate z (B, 3, H, W) alone; ``select`` restricts it to some images of
+the batch, so that a solver can let converged images rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from rglib.problems import DataGradient
+
+Denoiser = Callable[[Tensor, float], Tensor]  # P(z, sigma): image and noise std -> image
+Gradient = Callable[[Tensor], Tensor]  # G(x): image -> gradient of the regularizer
+
+
+@dataclass(frozen=True)
+class ForwardBackward:
+    """f(z) = P_{eta sigma^2}(z - eta D(z)), eq. (12)."""
+
+    P: Denoiser
+    D: DataGradient
+    sigma: float
+    eta: float = 0.49
+
+    def forward_step(self, z: Tensor) -> Tensor:
+        """Z - eta D(z), what P is applied to."""
+        return z - self.eta * self.D(z)
+
+    def prox(self, z: Tensor) -> Tensor:
+        """P_{eta sigma^2}(z): the variance eta sigma^2 is a noise std of sqrt(eta) sigma."""
+        return self.P(z, math.sqrt(self.eta) * self.sigma)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.prox(self.forward_step(z))
+
+    def select(self, indices: Tensor) -> ForwardBackward:
+        """F for the images at these indices."""
+        return replace(self, D=self.D.select(indices))
+
+
+@dataclass(frozen=True)
+class RegularizedGradient:
+    """D(z) + sigma^2 G(z), the MAP objective's gradient, whose zeros are the fixed points of g."""
+
+    G: Gradient
+    D: DataGradient
+    sigma: float
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.D(z) + self.sigma**2 * self.G(z)
+
+    def select(self, indices: Tensor) -> RegularizedGradient:
+        """The same for the images at these indices."""
+        return replace(self, D=self.D.select(indices))
+
+
+@dataclass(frozen=True)
+class GradientStep:
+    """g(z) = z - eta (D(z) + sigma^2 G(z)), eq. (14)."""
+
+    gradient: RegularizedGradient
+    eta: float = 0.05
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return z - self.eta * self.gradient(z)
+
+    def select(self, indices: Tensor) -> GradientStep:
+        """G for the images at these indices."""
+        return replace(self, gradient=self.gradient.select(indices))

@@ -1,0 +1,113 @@
+"""Algorithm 1: MTDEQ, RG1, DEQGD and RERG, by Jacobian-free back-propagation at fixed points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rglib.fixed_point import Adam, Outcome, Picard, Solution, StoppingRule, jacobian_free, solve
+from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
+from rglib.objectives.losses import Losses, Networks, link_residual, mean_square
+from rglib.problems import (
+    DataGradient,
+    Observation,
+    SeededStep,
+    TrainingDistribution,
+    observe,
+)
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Algorithm 1: losses at the fixed points of f and g, by Jacobian-free back-propagation.
+
+    link L_link(x_f - eta_FB D(x_f)) + forward_backward ||f(x_f) - x_hat||^2
+    + gradient_descent ||g(x_g) - x_hat||^2, eqs. (15, 16, 28-30). A weight of None leaves the term
+    out: MTDEQ is forward_backward alone, RG1 adds the link, DEQGD is gradient_descent alone, RERG
+    has all three.
+
+    Attributes:
+        stop: the stopping rule of both fixed points.
+        link_variance: "theorem" takes eta_FB sigma^2 (Theorem 1), "literal" sigma^2 as eq. (28).
+        x0: where both iterations start, "test" as at test time (SPEC 3), "adjoint" at A^T y.
+        distribution: the problems drawn, one per batch.
+    """
+
+    link: float | None = None
+    forward_backward: float | None = None
+    gradient_descent: float | None = None
+    eta_fb: float = 0.49
+    eta_gd: float = 0.05
+    stop: StoppingRule = field(default_factory=StoppingRule)
+    link_variance: Literal["theorem", "literal"] = "theorem"
+    x0: Literal["test", "adjoint"] = "test"
+    distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
+
+    @property
+    def learns(self) -> tuple[str, ...]:
+        """P where f takes part, G where the link or g does."""
+        roles = {"P": self._needs_f, "G": self.link is not None or self._needs_g}
+        return tuple(role for role, needed in roles.items() if needed)
+
+    uses: tuple[str, ...] = ()
+
+    @property
+    def _needs_f(self) -> bool:
+        return self.link is not None or self.forward_backward is not None
+
+    @property
+    def _needs_g(self) -> bool:
+        return self.gradient_descent is not None
+
+    def __call__(self, networks: Networks, x_hat: Tensor, step: int, seed: int) -> Losses:
+        randomness = SeededStep(seed, step)
+        degradation = self.distribution.draw(randomness)
+        seen = observe(degradation, x_hat.cpu(), randomness).to(x_hat.device)
+        D = DataGradient.of(seen.problem.A, seen.y)
+        if self.x0 == "adjoint":
+            seen = replace(seen, x0=D.back_projection)
+        terms: dict[str, Tensor] = {}
+        statistics = {"sigma": seen.problem.sigma}
+        if self._needs_f:
+            terms |= self._at_x_f(networks, seen, D, statistics)
+        if self._needs_g:
+            terms |= self._at_x_g(networks, seen, D, statistics)
+        return Losses(terms, statistics)
+
+    def _at_x_f(
+        self, networks: Networks, seen: Observation, D: DataGradient, statistics: dict[str, float]
+    ) -> dict[str, Tensor]:
+        """L_FB and L_link at the fixed point of f; one graded pass of P serves both."""
+        sigma = seen.problem.sigma
+        f = ForwardBackward(networks["P"], D, sigma, self.eta_fb)
+        found = solve(Picard(), f, seen.x0, self.stop)
+        statistics |= _report("f", found)
+        with torch.no_grad():
+            z = f.forward_step(found.x)
+        p = jacobian_free(f.prox, z)
+        terms = {}
+        if self.forward_backward is not None:
+            terms["FB"] = self.forward_backward * mean_square(p - seen.x_hat)
+        if self.link is not None:
+            eta = self.eta_fb if self.link_variance == "theorem" else 1.0
+            residual = link_residual(networks["G"](p), z, p, variance=eta * sigma**2)
+            terms["link"] = self.link * mean_square(residual)
+        return terms
+
+    def _at_x_g(
+        self, networks: Networks, seen: Observation, D: DataGradient, statistics: dict[str, float]
+    ) -> dict[str, Tensor]:
+        """L_GD at the zero of D + sigma^2 G, which Adam finds; then one plain step g with grad."""
+        gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
+        found = solve(Adam(lr=self.eta_gd), gradient, seen.x0, self.stop)
+        statistics |= _report("g", found)
+        x_g = jacobian_free(GradientStep(gradient, self.eta_gd), found.x)
+        return {"GD": self.gradient_descent * mean_square(x_g - seen.x_hat)}
+
+
+def _report(name: str, found: Solution) -> dict[str, float]:
+    shares = {f"{name}_{o.name.lower()}": found.share(o) for o in Outcome}
+    return {f"{name}_iterations": found.iterations.float().mean().item(), **shares}

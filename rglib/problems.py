@@ -1,0 +1,268 @@
+"""Restoration problems: the twelve of the tables, and the distribution drawn from in training.
+
+A *degradation* (Completion, Deblurring, SuperResolution) says how a kind of observation is made; a
+`Problem` is one operator A with its noise level; an `Observation` is what a method is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rglib.operators import Blur, Downsample, Mask, Operator
+
+UNKNOWN_PIXEL = 0.5  # where completion starts from
+CROP_MULTIPLE = {2: 32, 3: 3}  # ground-truth crop of the released scripts, by factor
+
+
+class Randomness(Protocol):
+    """A source of random numbers for masks and noise, float32 tensors on the CPU."""
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """Independent U[0, 1)."""
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Independent standard Gaussians."""
+
+
+class SeededImage:
+    """NumPy's legacy generator, seeded anew for one image, as in the released test scripts."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._state = np.random.RandomState(seed)
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """U[0, 1) in C order, as numpy.random.uniform after numpy.random.seed."""
+        return torch.from_numpy(self._state.uniform(size=tuple(shape))).float()
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """N(0, 1) in C order: (1, C, H, W) equals the scripts' CHW order."""
+        return torch.from_numpy(self._state.normal(size=tuple(shape))).float()
+
+
+class SeededStep:
+    """PyTorch's generator, seeded by the run's seed and the step: resuming needs no state."""
+
+    def __init__(self, seed: int, step: int) -> None:
+        entropy = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]
+        self._generator = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """U[0, 1)."""
+        return torch.rand(tuple(shape), generator=self._generator)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """N(0, 1)."""
+        return torch.randn(tuple(shape), generator=self._generator)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Restore x from y = A x + n with noise n of std sigma on [0, 1]."""
+
+    A: Operator
+    sigma: float
+
+
+@dataclass(frozen=True)
+class DataGradient:
+    """D(z) = A^T(Az - y), eq. (13), with A^T y computed once."""
+
+    A: Operator
+    back_projection: Tensor
+
+    @staticmethod
+    def of(A: Operator, y: Tensor) -> DataGradient:
+        """D for the observation y."""
+        return DataGradient(A, A.adjoint(y))
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.A.gram(z) - self.back_projection
+
+    def select(self, indices: Tensor) -> DataGradient:
+        """D for the images at these indices of the batch."""
+        return DataGradient(self.A.select(indices), self.back_projection[indices])
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A problem with its data: ground truth x_hat, observation y, start x0 (B, 3, ., .)."""
+
+    problem: Problem
+    x_hat: Tensor
+    y: Tensor
+    x0: Tensor
+
+    def to(self, device: torch.device | str) -> Observation:
+        """The same on another device."""
+        problem = Problem(self.problem.A.to(device), self.problem.sigma)
+        return Observation(problem, self.x_hat.to(device), self.y.to(device), self.x0.to(device))
+
+
+class Degradation(Protocol):
+    """How observations of one kind are made."""
+
+    @property
+    def task(self) -> str:
+        """completion, deblurring or super_resolution."""
+
+    @property
+    def sigma(self) -> float:
+        """Noise std on [0, 1]."""
+
+    def crop(self, x: Tensor) -> Tensor:
+        """The part of the ground truth that the released scripts use."""
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Operator:
+        """A for images of this shape (B, C, H, W)."""
+
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
+        """The starting point x0 of SPEC 3, of this shape."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A share ``keep`` of the pixels is known; shared: the same ones in the three channels."""
+
+    keep: float
+    sigma: float = 0.0
+    shared: bool = True
+    task: str = "completion"
+
+    def crop(self, x: Tensor) -> Tensor:
+        """All of the image."""
+        return x
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Mask:
+        """m = U(0, 1) > 1 - keep, one mask per image."""
+        batch, channels, height, width = shape
+        drawn = randomness.uniform((batch, 1 if self.shared else channels, height, width))
+        return Mask((drawn > 1 - self.keep).float())
+
+    def start(self, y: Tensor, A: Mask, shape: torch.Size) -> Tensor:
+        """Y where known, 0.5 elsewhere."""
+        return torch.where(A.mask.bool(), y, UNKNOWN_PIXEL)
+
+
+@dataclass(frozen=True)
+class Deblurring:
+    """Circular Gaussian blur of std sigma_b pixels."""
+
+    sigma_b: float
+    sigma: float
+    task: str = "deblurring"
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Top-left, to multiples of 8."""
+        return _crop_top_left(x, multiple=8)
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Operator:
+        """The same blur for the whole batch."""
+        return Blur.gaussian(self.sigma_b, height=shape[-2], width=shape[-1])
+
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
+        """Y itself."""
+        return y
+
+
+@dataclass(frozen=True)
+class SuperResolution:
+    """Downsampling by a factor with a "bicubic" or "gaussian" kernel."""
+
+    factor: int
+    kernel: str
+    sigma: float
+    task: str = "super_resolution"
+
+    def crop(self, x: Tensor) -> Tensor:
+        """x2: centre, to multiples of 32. Otherwise top-left, to multiples of 3 or the factor."""
+        multiple = CROP_MULTIPLE.get(self.factor, self.factor)
+        return _crop_centre(x, multiple) if self.factor == 2 else _crop_top_left(x, multiple)
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Operator:
+        """The same downsampling for the whole batch."""
+        height, width = shape[-2:]
+        return Downsample.by(self.factor, kernel=self.kernel, height=height, width=width)
+
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
+        """Cubic resize (a = -0.75, half-pixel centres) of y clipped to [0, 1]; y for a factor 1."""
+        if self.factor == 1:
+            return y
+        size = tuple(shape[-2:])
+        return functional.interpolate(y.clamp(0, 1), size=size, mode="bicubic", align_corners=False)
+
+
+PROBLEMS: dict[str, Degradation] = {
+    "completion80": Completion(keep=0.2),
+    "completion90": Completion(keep=0.1),
+    "deblur_s1.6": Deblurring(sigma_b=1.6, sigma=0.01),
+    "deblur_s2.0": Deblurring(sigma_b=2.0, sigma=0.01),
+    **{
+        f"sr{factor}_{kernel}_n{sigma:g}": SuperResolution(factor, kernel, sigma)
+        for factor in (2, 3)
+        for kernel in ("bicubic", "gaussian")
+        for sigma in (0.0, 0.01)
+    },
+}
+
+
+def observe(degradation: Degradation, x_hat: Tensor, randomness: Randomness) -> Observation:
+    """Degrade images x_hat (B, 3, H, W) in [0, 1], cropped already; noise is never clipped."""
+    A = degradation.operator(x_hat.shape, randomness)
+    y = A(x_hat)
+    if degradation.sigma:
+        y = y + degradation.sigma * randomness.normal(y.shape)
+    x0 = degradation.start(y, A, x_hat.shape)
+    return Observation(Problem(A, degradation.sigma), x_hat, y, x0)
+
+
+def observe_test_image(problem_id: str, image: Tensor, *, seed: int = 0) -> Observation:
+    """The observation of one image (1, 3, H, W) for one of the twelve problems, as in SPEC 5."""
+    degradation = PROBLEMS[problem_id]
+    return observe(degradation, degradation.crop(image), SeededImage(seed))
+
+
+@dataclass(frozen=True)
+class TrainingDistribution:
+    """The degradations of SPEC 7, a third each; one (A, sigma) per batch.
+
+    Gaussian deblurring with sigma_b ~ U[0, 4], super-resolution by 1, 2 or 4 (bicubic), completion
+    with a share U[0, 0.99] of the pixels dropped; noise std ~ U[0, sigma_max]. With several kernels
+    each pair of a kernel and a factor is as likely as another.
+    """
+
+    sigma_max: float = 50 / 255
+    sigma_b_max: float = 4.0
+    factors: tuple[int, ...] = (1, 2, 4)
+    kernels: tuple[str, ...] = ("bicubic",)
+    drop_max: float = 0.99
+    shared_masks: bool = True
+
+    def draw(self, randomness: Randomness) -> Degradation:
+        """One degradation."""
+        kind, level, noise = randomness.uniform((3,)).tolist()
+        sigma = self.sigma_max * noise
+        if kind < 1 / 3:
+            return Deblurring(sigma_b=self.sigma_b_max * level, sigma=sigma)
+        if kind < 2 / 3:
+            pairs = list(product(self.kernels, self.factors))
+            kernel, factor = pairs[int(level * len(pairs))]
+            return SuperResolution(factor, kernel, sigma)
+        return Completion(keep=1 - self.drop_max * level, sigma=sigma, shared=self.shared_masks)
+
+
+def _crop_top_left(x: Tensor, multiple: int) -> Tensor:
+    height, width = x.shape[-2:]
+    return x[..., : height - height % multiple, : width - width % multiple]
+
+
+def _crop_centre(x: Tensor, multiple: int) -> Tensor:
+    top, left = (x.shape[-2] % multiple) // 2, (x.shape[-1] % multiple) // 2
+    return _crop_top_left(x[..., top:, left:], multiple)

@@ -1,0 +1,146 @@
+"""Restoration at test time: gradient descent with an RG (SPEC 3) and PnP-ADMM (SPEC 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rglib.fixed_point import Adam
+from rglib.iterations import Denoiser, Gradient, RegularizedGradient
+from rglib.operators import Mask
+from rglib.problems import DataGradient, Observation
+
+Record = Callable[[Tensor], None]  # is shown every iterate, the starting point first
+
+
+@dataclass(frozen=True)
+class Dihedral:
+    """Transform number i of the square: quarter turns, then perhaps a flip of the rows."""
+
+    turns: int
+    flip: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """T x."""
+        x = x.rot90(self.turns, dims=(-2, -1))
+        return x.flip(-2) if self.flip else x
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """T^-1 x."""
+        x = x.flip(-2) if self.flip else x
+        return x.rot90(-self.turns, dims=(-2, -1))
+
+
+# The order of the released code: id; rot90 then flip; flip; rot270; rot180 then flip; rot90;
+# rot180; rot270 then flip.
+DIHEDRAL = (
+    Dihedral(0, False),
+    Dihedral(1, True),
+    Dihedral(0, True),
+    Dihedral(3, False),
+    Dihedral(2, True),
+    Dihedral(1, False),
+    Dihedral(2, False),
+    Dihedral(3, True),
+)
+
+
+@dataclass(frozen=True)
+class RotatingGradient:
+    """G seen through one dihedral transform: T^-1 G(T x)."""
+
+    G: Gradient
+    transform: Dihedral
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.transform.inverse(self.G(self.transform(x)))
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """Adam on the image along D(x) + s^2 G(x), with a periodic x8 ensemble (SPEC 3).
+
+    Attributes:
+        G: the regularizing gradient.
+        lr: Adam's constant learning rate.
+        s: the weight of G is s^2; the noise std on [0, 1] where there is noise.
+        iterations: entries of the curve; the last follows iterations - 1 steps.
+        ensemble: rotate through the eight transforms; False applies G as it is.
+    """
+
+    G: Gradient
+    lr: float
+    s: float
+    iterations: int = 1500
+    ensemble: bool = True
+
+    @torch.no_grad()
+    def restore(self, seen: Observation, record: Record) -> Tensor:
+        """Run from x0 and return the last iterate, (B, 3, H, W), neither clamped nor projected."""
+        D = DataGradient.of(seen.problem.A, seen.y)
+        adam = Adam(lr=self.lr)
+        x, state = seen.x0, adam.init(seen.x0)
+        for i in range(self.iterations - 1):
+            record(x)
+            transform = DIHEDRAL[i % 8 if self.ensemble else 0]
+            gradient = RegularizedGradient(RotatingGradient(self.G, transform), D, self.s)
+            x, state = adam.step(gradient, x, state)
+        record(x)
+        return x
+
+
+@dataclass(frozen=True)
+class ADMMSchedule:
+    """The denoiser's strength over the iterations of PnP-ADMM, std on [0, 1].
+
+    Attributes:
+        iterations: N.
+        sigma_first: of the first denoising.
+        sigma_last: of the last one.
+        sigma_min: stands for the noise level where it is smaller.
+    """
+
+    iterations: int
+    sigma_first: float
+    sigma_last: float
+    sigma_min: float
+
+
+@dataclass(frozen=True)
+class PnPADMM:
+    """Plug-and-play ADMM with the denoiser P and a growing penalty (SPEC 4)."""
+
+    P: Denoiser
+    schedule: ADMMSchedule
+    ensemble: bool = True
+
+    @torch.no_grad()
+    def restore(self, seen: Observation, record: Record) -> Tensor:
+        """Run from x0 and return the last output of P, (B, 3, H, W)."""
+        A, y, plan = seen.problem.A, seen.y, self.schedule
+        w = max(seen.problem.sigma, plan.sigma_min)
+        rho = (w / plan.sigma_first) ** 2
+        growth = (plan.sigma_first / plan.sigma_last) ** (2 / max(plan.iterations - 1, 1))
+        x, dual = seen.x0, torch.zeros_like(seen.x0)
+        record(x)
+        for i in range(plan.iterations):
+            v = A.prox(x - dual / rho, y, rho)
+            transform = DIHEDRAL[i % 8 if self.ensemble else 0]
+            noisy = transform(v + dual / rho)
+            x = transform.inverse(self.P(noisy, w / rho**0.5))
+            x = keep_known_pixels(x, seen)
+            record(x)
+            dual = dual + rho * (v - x)
+            rho = rho * growth
+        return x
+
+
+def keep_known_pixels(x: Tensor, seen: Observation) -> Tensor:
+    """Noiseless completion: the denoiser never changes known pixels. Else x as it is."""
+    A = seen.problem.A
+    if isinstance(A, Mask) and seen.problem.sigma == 0:
+        return torch.where(A.mask.bool(), seen.y, x)
+    return x

@@ -1,0 +1,302 @@
+"""One training loop for every stage: any objective, its networks, resume to the same bits."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from rglib.checkpoint import Checkpoints
+from rglib.objectives.losses import Losses, Objective
+
+NON_FINITE_IN_A_ROW = 20  # updates skipped before a training gives up
+EMA_RAMP = 10  # the average forgets its start within the first steps
+
+
+class TrainingError(Exception):
+    """A training that cannot go on; the message says what to try."""
+
+
+class Interrupted(SystemExit):
+    """SIGTERM arrived: a checkpoint is written and the same command resumes."""
+
+
+class Crops(Protocol):
+    """Random crops as a pure function of the step."""
+
+    def crops(self, step: int) -> np.ndarray:
+        """uint8 (batch, 3, crop, crop)."""
+
+
+class Schedule(Protocol):
+    """The learning rate over the steps, as a factor."""
+
+    def factor(self, step: int, steps: int) -> float:
+        """What multiplies the learning rate at a step of 0..steps - 1."""
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """Times ``gamma`` every ``every`` steps, as the paper trains."""
+
+    every: int
+    gamma: float
+
+    def factor(self, step: int, steps: int) -> float:
+        """gamma^(step // every)."""
+        return self.gamma ** (step // self.every)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up, then half a cosine down to 0: for short trainings."""
+
+    warmup: int = 0
+
+    def factor(self, step: int, steps: int) -> float:
+        """min(1, (step + 1) / warmup) (1 + cos(pi step / steps)) / 2."""
+        ramp = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return ramp * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What to train and for how long.
+
+    Attributes:
+        objective: what is minimised.
+        steps: updates in all.
+        lr: Adam's learning rate at its highest.
+        schedule: the course of the learning rate.
+        clip: largest norm of the gradient over all networks; None leaves it alone.
+        ema: decay of the average of the weights that is the result; None takes the last weights.
+        seed: of noise, masks and problems.
+        log_every: steps between rows of the history.
+        monitor_every: steps between calls of the monitor; None never.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    objective: Objective
+    steps: int
+    lr: float
+    schedule: Schedule
+    clip: float | None = None
+    ema: float | None = None
+    seed: int = 0
+    log_every: int = 50
+    monitor_every: int | None = None
+    checkpoint_seconds: float = 60.0
+
+
+Monitor = Callable[[Mapping[str, nn.Module]], dict[str, float]]
+
+
+class Trainer:
+    """A stage in the course of its training; `run` finishes it, from its checkpoint if it has one.
+
+    All randomness is a function of the seed and the step, so a checkpoint is the weights, Adam's
+    moments, the average, the step and the history, and a resumed training ends with the same bits
+    as one that never stopped.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        networks: Mapping[str, nn.Module],
+        crops: Crops,
+        *,
+        folder: Path,
+        fingerprint: str,
+        device: torch.device,
+        monitor: Monitor | None = None,
+    ) -> None:
+        self.stage = stage
+        self.crops = crops
+        self.folder = folder
+        self.device = device
+        self.monitor = monitor
+        self.networks = {role: network.to(device) for role, network in networks.items()}
+        for role, network in self.networks.items():
+            network.requires_grad_(role in stage.objective.learns)
+        self.learned = {role: self.networks[role] for role in stage.objective.learns}
+        self.parameters = [p for network in self.learned.values() for p in network.parameters()]
+        self.adam = torch.optim.Adam(self.parameters, lr=stage.lr)
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.step = 0
+        self.skipped_in_a_row = 0
+        self.history: list[dict[str, float]] = []
+        self.checkpoints = Checkpoints(folder / "checkpoints", fingerprint)
+
+    def run(self) -> dict[str, dict[str, Tensor]]:
+        """Train to the end and return the state dict of each learned network.
+
+        Raises:
+            TrainingError: another process trains in the same folder, or updates keep being
+                non-finite.
+            Interrupted: SIGTERM; a checkpoint was written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _lock(self.folder), _sigterm() as asked_to_stop:
+            self._resume()
+            self._loop(asked_to_stop)
+            self.write_history()
+        return self.result()
+
+    def result(self) -> dict[str, dict[str, Tensor]]:
+        """State dicts by role, averaged where the stage says so."""
+        if self.stage.ema is not None:
+            with torch.no_grad():
+                for parameter, average in zip(self.parameters, self.average, strict=True):
+                    parameter.copy_(average)
+        return {role: network.state_dict() for role, network in self.learned.items()}
+
+    def write_history(self) -> None:
+        """history.csv, one row for every logged step."""
+        pd.DataFrame(self.history).to_csv(self.folder / "history.csv", index=False)
+
+    def update(self, x_hat: Tensor) -> dict[str, float]:
+        """One step on a batch (B, 3, H, W) in [0, 1]; returns the log's row, or {}."""
+        stage = self.stage
+        for group in self.adam.param_groups:
+            group["lr"] = stage.lr * stage.schedule.factor(self.step, stage.steps)
+        losses = stage.objective(self.networks, x_hat, self.step, stage.seed)
+        logged = self.step % stage.log_every == 0 or self.step == stage.steps - 1
+        row = self._row(losses) if logged else {}
+        self.adam.zero_grad(set_to_none=True)
+        losses.total.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, stage.clip or math.inf)
+        if torch.isfinite(norm + losses.total.detach()):
+            self.adam.step()
+            self._update_average()
+            self.skipped_in_a_row = 0
+        else:
+            self._skip()
+        self.step += 1
+        return row
+
+    def _loop(self, asked_to_stop: Callable[[], bool]) -> None:
+        stage, saved = self.stage, time.monotonic()
+        began, first = time.monotonic(), self.step
+        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        quiet = not sys.stderr.isatty()
+        progress = tqdm(total=stage.steps, initial=self.step, unit="step", disable=quiet)
+        while self.step < stage.steps:
+            batch = torch.from_numpy(self.crops.crops(self.step)).to(self.device)
+            row = self.update(batch.float() / 255)
+            if row:
+                rate = len(batch) * (self.step - first) / (time.monotonic() - began)
+                self._log(row | {"images_per_second": rate}, writer)
+                progress.set_postfix(loss=f"{row['loss']:.4g}")
+            progress.update()
+            if asked_to_stop() or time.monotonic() - saved > stage.checkpoint_seconds:
+                self.save()
+                saved = time.monotonic()
+            if asked_to_stop():
+                raise Interrupted(f"stopped at step {self.step}; run the same command to resume")
+        self.save()
+        progress.close()
+        writer.close()
+
+    def _row(self, losses: Losses) -> dict[str, float]:
+        """Losses, gradient norm of each term, and the objective's statistics."""
+        row = {"step": self.step, "lr": self.adam.param_groups[0]["lr"]}
+        row |= {"loss": losses.total.item(), "skipped_in_a_row": self.skipped_in_a_row}
+        for name, term in losses.terms.items():
+            gradients = torch.autograd.grad(
+                term, self.parameters, retain_graph=True, allow_unused=True
+            )
+            norms = [g.norm() for g in gradients if g is not None]
+            row[f"loss_{name}"] = term.item()
+            row[f"gradient_{name}"] = torch.stack(norms).norm().item()
+        every = self.stage.monitor_every
+        if self.monitor and every and self.step % every == 0:
+            row |= self.monitor(self.networks)
+        return row | losses.statistics
+
+    def _log(self, row: dict[str, float], writer: SummaryWriter) -> None:
+        self.history.append(row)
+        for name, value in row.items():
+            writer.add_scalar(name, value, int(row["step"]))
+        print({k: float(f"{v:.4g}") for k, v in row.items()}, flush=True)
+
+    def _update_average(self) -> None:
+        if self.stage.ema is not None:
+            decay = min(self.stage.ema, (1 + self.step) / (EMA_RAMP + self.step))
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+
+    def _skip(self) -> None:
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= NON_FINITE_IN_A_ROW:
+            raise TrainingError(
+                f"{NON_FINITE_IN_A_ROW} non-finite updates in a row at step {self.step}; the last "
+                f"good checkpoint is in {self.checkpoints.folder}. Try a smaller lr or clip."
+            )
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that the result depends on."""
+        state: dict[str, Any] = {
+            "step": self.step,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "networks": {role: net.state_dict() for role, net in self.learned.items()},
+            "adam": self.adam.state_dict(),
+            "average": self.average,
+            "history": self.history,
+        }
+        self.checkpoints.save(state)
+        self.write_history()
+
+    def _resume(self) -> None:
+        state = self.checkpoints.load()
+        if state is None:
+            return
+        self.step = state["step"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.history = state["history"]
+        for role, weights in state["networks"].items():
+            self.learned[role].load_state_dict(weights)
+        self.adam.load_state_dict(state["adam"])
+        self.average = [tensor.to(self.device) for tensor in state["average"]]
+        print(f"resumed at step {self.step} of {self.stage.steps}", flush=True)
+
+
+@contextmanager
+def _lock(folder: Path):
+    """One trainer per folder; the operating system releases the lock of a killed process."""
+    lock = FileLock(folder / "lock")
+    owner = folder / "lock.owner"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = owner.read_text() if owner.exists() else "another process"
+        raise TrainingError(f"{folder} is being trained by {holder}; wait or stop it") from None
+    try:
+        owner.write_text(f"process {os.getpid()}")
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _sigterm():
+    """A function that tells whether SIGTERM has arrived since."""
+    arrived: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: arrived.append(number))
+    try:
+        yield lambda: bool(arrived)
+    finally:
+        signal.signal(signal.SIGTERM, before)

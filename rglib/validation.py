@@ -1,0 +1,370 @@
+"""The configuration checked before anything runs: by its schema, then between its entries.
+
+Nothing here imports PyTorch, so that a mistake shows within a second.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
+from os.path import isfile
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+
+from rglib.ablations import active, expanded
+from rglib.datasets import CATALOGUE, FOLDER_PREFIX
+
+Config = Mapping[str, Any]
+Key = tuple[str | int, ...]  # the way from the top to an entry
+
+INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
+ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
+LEARNS = {"denoising": "P", "residual_start": "G", "pnpreg": "PG"}
+USES = {"residual_start": "P"}  # networks that a stage needs and leaves as they are
+SECTIONS = {  # of the configuration, that an objective reads beside its options
+    "residual_start": ("training_problems",),
+    "equilibrium": ("equilibrium", "training_problems"),
+}
+TERMS = {"P": ("link", "forward_backward"), "G": ("link", "gradient_descent")}  # of equilibrium
+
+TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "greater than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+    "multipleOf": "a multiple of",
+}
+
+_brief = reprlib.Repr()  # nested values are cut short, the names of files are not
+_brief.maxstring = 200
+
+
+class ConfigurationError(ValueError):
+    """The configuration has mistakes; the message has a line for each."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with one entry of the configuration, and what is allowed there."""
+
+    key: Key
+    text: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.key)}: {self.text}"
+
+
+def check(config: Config, schema: Mapping[str, Any]) -> None:
+    """Check the merged configuration against its JSON schema, and its entries with one another.
+
+    What lies between entries is checked once these are well-formed by themselves, and the stages
+    and methods that the ablations make once all else is right.
+
+    Raises:
+        ConfigurationError: one line for each mistake, with the entry's dotted path and what is
+            allowed there.
+    """
+    mistakes = _mistakes(config, schema) or list(_in_ablations(config, schema))
+    if mistakes:
+        raise ConfigurationError("\n".join(dict.fromkeys(map(str, mistakes))))
+
+
+def _mistakes(config: Config, schema: Mapping[str, Any]) -> list[Mistake]:
+    mistakes = list(_by_schema(config, schema))
+    malformed = {mistake.key[:1] for mistake in mistakes}
+    for between, sections in CHECKS:
+        if malformed.isdisjoint([(), *((section,) for section in sections)]):
+            mistakes += between(config)
+    return mistakes
+
+
+def _in_ablations(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What is wrong with the stages and methods they make, told as a mistake of the ablation."""
+    for name in active(config):
+        if name in config["stages"] or name in config["methods"]:
+            yield _refused(("ablations", name), name, "a name that no stage and no method has")
+    for mistake in _mistakes(expanded(config), schema):
+        section, name, *rest = mistake.key
+        place = ["stage", *rest] if section == "stages" else rest
+        yield Mistake(("ablations", name, *place), mistake.text)
+
+
+def dotted(key: Key) -> str:
+    """``stages.rg1.optimiser.lr``, ``network.widths[2]``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    return "".join(parts).removeprefix(".") or "the configuration"
+
+
+# --- one entry by itself --------------------------------------------------------------------------
+
+
+def _is_mapping(_: Any, value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_integer(_: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(_: Any, value: Any) -> bool:
+    return _is_integer(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+# JSON Schema alone takes 3.0 for an integer and NaN for a number below every bound, and stumbles
+# over keys that YAML reads as numbers or truth values.
+_Validator = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"object": _is_mapping, "integer": _is_integer, "number": _is_number}
+    ),
+)
+
+
+def _by_schema(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake]:
+    errors = sorted(_Validator(schema).iter_errors(config), key=lambda e: dotted(_key(e)))
+    mistyped = {_key(error) for error in errors if error.validator == "type"}
+    for error in errors:
+        if error.validator == "type" or _key(error) not in mistyped:
+            yield from _explain(error)
+
+
+def _key(error: ValidationError) -> Key:
+    return tuple(error.absolute_path)
+
+
+def _explain(error: ValidationError) -> Iterator[Mistake]:
+    key, value = _key(error), error.instance
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        for name in value:
+            if name not in known:
+                yield _unknown((*key, name), known)
+    elif error.validator == "required":
+        for name in error.validator_value:
+            if name not in value:
+                yield Mistake((*key, name), "is missing; it has no default")
+    elif "propertyNames" in error.absolute_schema_path:
+        yield _refused((*key, value), value, _allowed(error))
+    else:
+        yield _refused(key, value, _allowed(error))
+
+
+def _allowed(error: ValidationError) -> str:
+    limit = error.validator_value
+    if error.validator in BOUNDS:
+        return f"{BOUNDS[error.validator]} {limit}"
+    if error.validator == "enum":
+        return f"one of {', '.join(limit)}"
+    if error.validator == "uniqueItems":
+        return "a list without repetitions"
+    if error.validator == "type":
+        types = [limit] if isinstance(limit, str) else limit
+        return " or ".join(TYPES[name] for name in types) + _hint(error.instance, types)
+    return error.schema["title"]
+
+
+def _hint(value: Any, types: list[str]) -> str:
+    if isinstance(value, Mapping) and "object" in types:
+        return " whose keys are text: put numbers, yes, no, on, off and null in quotes"
+    if isinstance(value, str) and {"integer", "number"} & set(types) and _reads_as_number(value):
+        return ", without quotes, and with dot and sign if it has an exponent: 1.0e-5"
+    return ""
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _refused(key: Key, value: Any, allowed: str) -> Mistake:
+    return Mistake(key, f"{_brief.repr(value)} is not allowed; must be {allowed}")
+
+
+def _unknown(key: Key, known: Iterable[str]) -> Mistake:
+    return Mistake(key, f"unknown key{_closest(key[-1], known)} (allowed: {', '.join(known)})")
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
+    found = get_close_matches(name, list(known), n=1)
+    return f'; did you mean "{found[0]}"?' if found else ""
+
+
+# --- between entries ------------------------------------------------------------------------------
+
+
+def learned_roles(stage: Config) -> list[str]:
+    """The roles that a stage (its entry under ``stages``) trains: `learns` of its objective."""
+    if stage["objective"] != "equilibrium":
+        return list(LEARNS[stage["objective"]])
+    options = stage["options"]
+    return [role for role in TERMS if any(options.get(t) is not None for t in TERMS[role])]
+
+
+def _learning(config: Config, role: str) -> list[str]:
+    return [name for name, stage in config["stages"].items() if role in learned_roles(stage)]
+
+
+def _given(config: Config) -> Config:
+    """The weights that are used: none with ``init: scratch``."""
+    return config["weights"] if config["init"] == "weights" else {}
+
+
+def _methods(config: Config) -> Iterator[Mistake]:
+    for name, method in config["methods"].items():
+        role, stage = ROLE[method["algorithm"]], method["stage"]
+        able = _learning(config, role)
+        if stage not in able:
+            who = f"a stage that learns {role}, which {method['algorithm']} needs"
+            allowed = f"{who}: {', '.join(able)}{_closest(stage, able)}"
+            yield _refused(("methods", name, "stage"), stage, allowed)
+
+
+def _denoiser_of_bound(config: Config) -> Iterator[Mistake]:
+    stage, able = config["bound"]["denoiser"], _learning(config, "P")
+    if stage not in able:
+        allowed = f"a stage that learns P: {', '.join(able)}{_closest(stage, able)}"
+        yield _refused(("bound", "denoiser"), stage, allowed)
+
+
+def _starts(config: Config) -> Iterator[Mistake]:
+    for name, stage in config["stages"].items():
+        init, key = stage["init"], ("stages", name, "init")
+        needed = [*learned_roles(stage), *USES.get(stage["objective"], "")]
+        for role in needed:
+            able = [*INITIALISATIONS, *_learning(config, role)]
+            allowed = f"a stage that learns {role} or an initialisation: {', '.join(able)}"
+            if role not in init:
+                yield Mistake((*key, role), f"is missing; must be {allowed}")
+            elif init[role] not in able:
+                yield _refused((*key, role), init[role], allowed + _closest(init[role], able))
+        for role in init:
+            if role not in needed:
+                text = f"is not allowed; {name} needs only {' and '.join(needed)}"
+                yield Mistake((*key, role), text)
+
+
+def _circles(config: Config) -> Iterator[Mistake]:
+    trained = {n: s for n, s in config["stages"].items() if n not in _given(config)}
+    starts = {name: set(stage["init"].values()) for name, stage in trained.items()}
+    try:
+        TopologicalSorter(starts).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        way = " -> ".join(circle)
+        text = f"stages start from one another in a circle ({way}); must start outside of it"
+        yield Mistake(("stages", circle[-1], "init"), text)
+
+
+def _sections(config: Config) -> Iterator[Mistake]:
+    """A stage changes only sections that it reads."""
+    for name, stage in config["stages"].items():
+        for section in ("equilibrium", "training_problems"):
+            if section in stage and section not in SECTIONS.get(stage["objective"], ()):
+                text = f"is not allowed; the objective {stage['objective']} does not read it"
+                yield Mistake(("stages", name, section), text)
+
+
+def _weights(config: Config) -> Iterator[Mistake]:
+    stages = config["stages"]
+    for name, sources in config["weights"].items():
+        if name not in stages:
+            yield _unknown(("weights", name), stages)
+            continue
+        for role in sources:
+            if role not in (learned := learned_roles(stages[name])):
+                text = f"is not allowed; {name} learns only {' and '.join(learned)}"
+                yield Mistake(("weights", name, role), text)
+
+
+def _needs(config: Config) -> Iterator[tuple[Key, str, str]]:
+    """Who uses which stage's network in which role."""
+    for name, method in config["methods"].items():
+        yield ("methods", name), method["stage"], ROLE[method["algorithm"]]
+    for name, stage in config["stages"].items():
+        if name not in _given(config):
+            for role, start in stage["init"].items():
+                yield ("stages", name, "init", role), start, role
+
+
+def _weights_needed(config: Config) -> Iterator[Mistake]:
+    given = _given(config)
+    for user, stage, role in _needs(config):
+        if stage in given and role not in given[stage] and stage in _learning(config, role):
+            text = f"is missing; {dotted(user)} needs it, and a given stage is not trained"
+            yield Mistake(("weights", stage, role), text)
+    for name, sources in given.items():
+        for role, source in sources.items():
+            file = source.get("file")
+            if file and not isfile(file):  # Path.is_file raises where a name is too long
+                text = "put it there, or set init: scratch, which trains every stage"
+                yield Mistake(("weights", name, role, "file"), f"there is no file {file}; {text}")
+
+
+def _data_sets(config: Config) -> Iterator[Mistake]:
+    data = config["data"]
+    for key, id in _named_data_sets(data):
+        if id not in CATALOGUE and not _is_folder(id):
+            known = f"{', '.join(CATALOGUE)} or {FOLDER_PREFIX}<path>"
+            yield _refused(("data", *key), id, f"one of {known}{_closest(id, CATALOGUE)}")
+    for i, id in enumerate(data["validation"]):
+        if id in data["train"]:
+            allowed = "a data set that is not in data.train"
+            yield _refused(("data", "validation", i), id, allowed)
+    for key in ("test", "test_stand_in"):
+        if data[key] in [*data["train"], *data["validation"]]:
+            allowed = "a data set that is not in data.train or data.validation"
+            yield _refused(("data", key), data[key], allowed)
+
+
+def _is_folder(id: str) -> bool:
+    return id.startswith(FOLDER_PREFIX) and id != FOLDER_PREFIX
+
+
+def _named_data_sets(data: Config) -> Iterator[tuple[Key, str]]:
+    for key in ("train", "validation"):
+        for i, id in enumerate(data[key]):
+            yield (key, i), id
+    for key in ("test", "test_stand_in"):
+        if data[key] is not None:
+            yield (key,), data[key]
+
+
+def _monitors(config: Config) -> Iterator[Mistake]:
+    """The monitor looks at logged steps alone."""
+    for name, stage in config["stages"].items():
+        every, monitor = stage["log"]["every"], stage["log"]["monitor"]
+        if monitor is not None and monitor % every:
+            key = ("stages", name, "log", "monitor")
+            yield _refused(key, monitor, f"a multiple of log.every, {every}, or null")
+
+
+# Each with the parts of the configuration that it reads.
+CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...] = (
+    (_methods, ("methods", "stages")),
+    (_denoiser_of_bound, ("bound", "stages")),
+    (_starts, ("stages",)),
+    (_circles, ("init", "stages", "weights")),
+    (_sections, ("stages",)),
+    (_weights, ("stages", "weights")),
+    (_weights_needed, ("init", "methods", "stages", "weights")),
+    (_data_sets, ("data",)),
+    (_monitors, ("stages",)),
+)

@@ -1,0 +1,96 @@
+"""What several test files share: Set5, small networks, and a prior with a closed form."""
+
+from dataclasses import dataclass, fields, replace
+
+import pytest
+import torch
+from hypothesis import settings
+
+from rglib.datasets import mirror_folders, resolve
+from rglib.images import read_image, to_tensor
+from rglib.networks import build
+
+# the speed of a machine proves nothing, and CI must not fail by chance
+settings.register_profile("rglib", deadline=None, derandomize=True)
+settings.load_profile("rglib")
+torch.set_num_threads(1)  # these tensors are too small to share, and machines are often busy
+
+
+@pytest.fixture(scope="session")
+def set5(tmp_path_factory):
+    """The images of Set5 by name, (1, 3, H, W) in [0, 1]."""
+    mirrors = mirror_folders()
+    if not any((mirror / "Set5").is_dir() for mirror in mirrors):
+        pytest.skip("RGLIB_MIRRORS names no folder with Set5/ in it")
+    found = resolve("set5", mirrors=mirrors, data_dir=tmp_path_factory.mktemp("data"), offline=True)
+    return {file.name: to_tensor(read_image(file.path)) for file in found.images}
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A function from a role and a seed to a small DRUNet of that role."""
+
+    def make(role, seed=0, widths=(4, 6, 8, 8)):
+        torch.manual_seed(seed)
+        return build(role, widths=widths, blocks=1)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def in_double():
+    """A function from an operator to the same operator with float64 numbers."""
+
+    def convert(A):
+        tensors = {f.name: value for f in fields(A) if torch.is_tensor(value := getattr(A, f.name))}
+        wide = {n: t.to(torch.promote_types(t.dtype, torch.float64)) for n, t in tensors.items()}
+        return replace(A, **wide)
+
+    return convert
+
+
+@pytest.fixture(scope="session")
+def dense(in_double):
+    """A function from an operator to its float64 matrix on flattened images (C, H, W)."""
+
+    def matrix(A, shape):
+        basis = torch.eye(shape[0] * shape[1] * shape[2], dtype=torch.float64)
+        return in_double(A)(basis.view(-1, *shape)).flatten(1).T
+
+    return matrix
+
+
+@dataclass(frozen=True)
+class LinearPrior:
+    """R(x) = 1/2 x^T Q x on images (B, C, H, W): P and G are matrices, the MAP is solved for."""
+
+    Q: torch.Tensor
+
+    def _apply(self, matrix, x):
+        return (x.flatten(1) @ matrix.T).view(x.shape)
+
+    def P(self, z, sigma):
+        """(I + sigma^2 Q)^-1 z."""
+        return self._apply(torch.linalg.inv(torch.eye(len(self.Q)).to(z) + sigma**2 * self.Q), z)
+
+    def G(self, x):
+        """Q x."""
+        return self._apply(self.Q, x)
+
+    def minimiser(self, matrix, y, sigma):
+        """(A^T A + sigma^2 Q)^-1 A^T y, flattened images (B, C H W), for A as a matrix."""
+        hessian = matrix.T @ matrix + sigma**2 * self.Q
+        return torch.linalg.solve(hessian, matrix.T @ y.flatten(1).T).T
+
+
+@pytest.fixture(scope="session")
+def linear_prior():
+    """A function from an image's number of entries to a LinearPrior with 1 <= Q <= 3, float64."""
+
+    def make(entries, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        square = torch.randn(entries, entries, generator=generator, dtype=torch.float64)
+        vectors = torch.linalg.qr(square).Q
+        return LinearPrior(vectors @ torch.diag(torch.linspace(1, 3, entries).double()) @ vectors.T)
+
+    return make

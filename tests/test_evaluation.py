@@ -1,0 +1,326 @@
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from rglib import evaluation
+from rglib.evaluation import EvaluationFiles, evaluate, evaluate_method, restorer, write_observation
+from rglib.images import read_image, to_tensor, write_png
+from rglib.manifest import ImageFile, Manifest
+from rglib.metrics import psnr, ssim
+from rglib.networks import WeightsError, save_weights
+from rglib.problems import observe_test_image
+from rglib.restoration import GradientDescent, PnPADMM
+
+CPU = torch.device("cpu")
+PROBLEMS = ("completion80", "deblur_s1.6")
+NETWORK = {"widths": [4, 6, 8, 8], "blocks": 1}
+SETTINGS = {
+    "evaluation": {"iterations": 4, "ensemble": True},
+    "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": "ours"} for p in PROBLEMS},
+}
+ADMM = {
+    "evaluation": {"iterations": 4, "ensemble": False},
+    "admm": {
+        "sigma_min_255": 0.255,
+        "completion": {"iterations": 5, "sigma_first_255": 255, "sigma_last_255": 1},
+        "deblurring": {"iterations": 3, "sigma_first_255": 49, "sigma_last_255": 1},
+    },
+}
+
+
+@pytest.fixture
+def files(tmp_path):
+    return EvaluationFiles(
+        results=tmp_path / "results.csv",
+        curves=tmp_path / "curves.csv",
+        images=tmp_path / "images",
+        kept=tmp_path / "kept",
+    )
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder, images = tmp_path_factory.mktemp("test set"), []
+    for seed, name in enumerate(("one", "two")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (33, 41, 3), np.uint8)
+        write_png(folder / f"{name}.png", pixels)
+        digest = hashlib.sha256((folder / f"{name}.png").read_bytes()).hexdigest()
+        images.append(ImageFile(name, folder / f"{name}.png", digest))
+    return Manifest("toy", "Toy", "folder", tuple(images))
+
+
+@pytest.fixture(scope="module")
+def images(manifest):
+    return evaluation.read_test_images(manifest)
+
+
+def stay(x0, x_hat):
+    return x0
+
+
+class Scripted:
+    """A method that shows x0 and given functions of x0 and x_hat, and counts its images."""
+
+    def __init__(self, *iterates):
+        self.iterates, self.asked = iterates, 0
+
+    def restore(self, seen, record):
+        self.asked += 1
+        for iterate in (stay, *self.iterates):
+            record(x := iterate(seen.x0, seen.x_hat))
+        return x
+
+
+def run(methods, images, files, fingerprints=None):
+    fingerprints = fingerprints or dict.fromkeys(methods, "same")
+    evaluate("rerg", methods, images, files, fingerprints=fingerprints, device=CPU)
+    return pd.read_csv(files.results), pd.read_csv(files.curves)
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def test_a_row_reports_the_last_iterate_and_the_best_beside_it(images, files):
+    def better(x0, x_hat):
+        return (x0 + x_hat) / 2
+
+    def worse(x0, x_hat):
+        return x0 + 2
+
+    results, curves = run({"completion80": Scripted(better, worse)}, images, files)
+    assert results["image"].tolist() == ["one", "two"]
+    for image, row in zip(images, results.itertuples(), strict=True):
+        seen = observe_test_image("completion80", image.pixels)
+        assert (row.method, row.problem_id) == ("rerg", "completion80")
+        assert (row.height, row.width) == (33, 41)
+        assert row.psnr_start_db == pytest.approx(psnr(seen.x0, seen.x_hat).item(), abs=1e-4)
+        assert row.ssim_start == pytest.approx(ssim(seen.x0, seen.x_hat).item())
+        last, best = (f(seen.x0, seen.x_hat) for f in (worse, better))
+        assert row.psnr_db == pytest.approx(psnr(last, seen.x_hat).item(), abs=1e-4)
+        assert row.ssim == pytest.approx(ssim(last, seen.x_hat).item())
+        assert row.psnr_best_db == pytest.approx(psnr(best, seen.x_hat).item(), abs=1e-4)
+        assert (row.iteration_best, row.iterations, row.outcome) == (1, 2, "finished")
+        curve = curves[curves["image"] == image.name]
+        assert curve["iteration"].tolist() == [0, 1, 2]
+        assert curve["psnr_db"].iloc[0] == pytest.approx(row.psnr_start_db, abs=1e-4)
+
+
+def test_results_follow_the_order_of_the_problems_and_images_lie_in_their_folders(images, files):
+    methods = {problem: Scripted(stay) for problem in reversed(PROBLEMS)}
+    results, _ = run(methods, images, files)
+    assert results["problem_id"].tolist() == ["deblur_s1.6"] * 2 + ["completion80"] * 2
+    for problem in PROBLEMS:
+        for image in images:
+            seen = observe_test_image(problem, image.pixels)
+            written = to_tensor(read_image(files.images / problem / f"{image.name}.png"))
+            assert written.shape == seen.x_hat.shape  # the deblurring crop among them
+            assert (written - seen.x0.clamp(0, 1)).abs().max() <= 0.5001 / 255
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [
+        (101.0, "diverged"),
+        (-1e30, "diverged"),
+        (torch.nan, "non_finite"),
+        (torch.inf, "non_finite"),
+    ],
+)
+def test_a_failed_restoration_is_a_row_with_its_outcome_and_no_error(value, outcome, images, files):
+    results, _ = run({"completion80": Scripted(lambda x0, x_hat: x0 + value)}, images, files)
+    assert results["outcome"].tolist() == [outcome] * 2
+    assert np.isfinite(results["psnr_best_db"]).all()
+    assert (results["iteration_best"] == 0).all()
+    Image.open(files.images / "completion80" / "one.png").verify()
+
+
+def test_one_bad_pixel_is_enough_to_be_non_finite(images, files):
+    def spoil(x0, x_hat):
+        x = x0.clone()
+        x[0, 1, 2, 3] = torch.nan
+        return x
+
+    results, _ = run({"completion80": Scripted(spoil)}, images, files)
+    assert results["outcome"].tolist() == ["non_finite"] * 2
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def test_finished_problems_are_not_computed_again(images, files):
+    first = {problem: Scripted(stay) for problem in PROBLEMS}
+    before = run(first, images, files)
+    again = {problem: Scripted(lambda x0, x_hat: 0 * x0) for problem in PROBLEMS}
+    after = run(again, images, files)
+    assert [method.asked for method in first.values()] == [2, 2]
+    assert [method.asked for method in again.values()] == [0, 0]
+    for old, new in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(old, new)
+
+
+def test_a_changed_fingerprint_computes_its_problem_alone(images, files):
+    run({problem: Scripted(stay) for problem in PROBLEMS}, images, files)
+    changed = {problem: Scripted(lambda x0, x_hat: x0 + 9) for problem in PROBLEMS}
+    results, _ = run(changed, images, files, {"completion80": "same", "deblur_s1.6": "other"})
+    assert [method.asked for method in changed.values()] == [0, 2]
+    assert results["psnr_db"].iloc[0] > 0 > results["psnr_db"].iloc[-1]
+
+
+def test_an_interrupted_evaluation_keeps_the_problems_it_finished(images, files):
+    def interrupt(x0, x_hat):
+        raise KeyboardInterrupt
+
+    methods = {"completion80": Scripted(stay), "deblur_s1.6": Scripted(interrupt)}
+    with pytest.raises(KeyboardInterrupt):
+        run(methods, images, files)
+    assert not files.results.exists()
+    again = {problem: Scripted(stay) for problem in PROBLEMS}
+    results, _ = run(again, images, files)
+    assert [method.asked for method in again.values()] == [0, 2]
+    assert len(results) == 4
+
+
+# --- methods from the configuration ---------------------------------------------------------------
+
+
+def test_gradient_descent_takes_its_settings_from_the_configuration(tiny):
+    G = tiny("G")
+    method = restorer("gradient_descent", "completion80", G, SETTINGS)
+    assert method == GradientDescent(G, lr=0.01, s=2.55 / 255, iterations=4, ensemble=True)
+
+
+def test_on_noisy_problems_admm_ends_at_the_noise_level(tiny):
+    P = tiny("P")
+    noisy = restorer("pnp_admm", "deblur_s1.6", P, ADMM)
+    assert isinstance(noisy, PnPADMM) and not noisy.ensemble
+    assert noisy.schedule.sigma_last == pytest.approx(0.01)
+    clean = restorer("pnp_admm", "completion80", P, ADMM).schedule
+    assert clean.sigma_last == pytest.approx(1 / 255)
+    assert (clean.iterations, clean.sigma_first) == (5, 1)
+    assert clean.sigma_min == pytest.approx(0.001)
+
+
+@pytest.fixture
+def method(manifest, files, tmp_path, tiny):
+    """A function that evaluates a tiny network with some arguments changed."""
+    save_weights(tmp_path / "G.safetensors", tiny("G").state_dict())
+    save_weights(tmp_path / "P.safetensors", tiny("P").state_dict())
+
+    def call(role="G", **changes):
+        arguments = {
+            "algorithm": "gradient_descent" if role == "G" else "pnp_admm",
+            "role": role,
+            "weights": tmp_path / f"{role}.safetensors",
+            "network": NETWORK,
+            "problems": PROBLEMS,
+            "settings": SETTINGS if role == "G" else ADMM,
+            "manifest": manifest,
+            "files": files,
+            "device": CPU,
+            "precision": "float32",
+            "code": ["code"],
+        }
+        evaluate_method("rerg", **(arguments | changes))
+        return pd.read_csv(files.results)
+
+    return call
+
+
+@pytest.mark.parametrize(("role", "steps"), [("G", [3, 3]), ("P", [5, 3])])
+def test_a_network_is_evaluated_on_every_problem_and_image(role, steps, method, images, tiny):
+    results = method(role)
+    assert results.groupby("problem_id", sort=False)["iterations"].first().tolist() == steps
+    assert len(results) == 4
+    seen = observe_test_image("deblur_s1.6", images[1].pixels)
+    algorithm = "gradient_descent" if role == "G" else "pnp_admm"
+    network = tiny(role).requires_grad_(False)
+    settings = SETTINGS if role == "G" else ADMM
+    x = restorer(algorithm, "deblur_s1.6", network, settings).restore(seen, lambda _: None)
+    assert results["psnr_db"].iloc[3] == pytest.approx(psnr(x, seen.x_hat).item(), abs=1e-4)
+
+
+def with_lr(lr):
+    problems = SETTINGS["problems"] | {"completion80": {"lr": lr, "s_255": 2.55, "source": "ours"}}
+    return SETTINGS | {"problems": problems}
+
+
+def computed(method, monkeypatch, role="G", **changes):
+    """The problems that a second evaluation with changes computes."""
+    method(role)
+    seen = []
+
+    def observe(problem_id, pixels):
+        seen.append(problem_id)
+        return observe_test_image(problem_id, pixels)
+
+    monkeypatch.setattr(evaluation, "observe_test_image", observe)
+    method(role, **changes)
+    return set(seen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, set()),
+        ({"settings": json.loads(json.dumps(SETTINGS))}, set()),
+        ({"settings": with_lr(0.02)}, {"completion80"}),
+        (
+            {"settings": SETTINGS | {"evaluation": {"iterations": 5, "ensemble": True}}},
+            set(PROBLEMS),
+        ),
+        ({"code": ["newer code"]}, set(PROBLEMS)),
+        ({"precision": "bfloat16"}, set(PROBLEMS)),
+    ],
+)
+def test_what_is_computed_again_when_something_changes(changes, expected, method, monkeypatch):
+    assert computed(method, monkeypatch, **changes) == expected
+
+
+def test_other_weights_and_other_images_are_evaluated_again(
+    method, files, monkeypatch, tmp_path, tiny, manifest
+):
+    save_weights(tmp_path / "other.safetensors", tiny("G", seed=1).state_dict())
+    other = {"weights": tmp_path / "other.safetensors"}
+    assert computed(method, monkeypatch, **other) == set(PROBLEMS)
+    fewer = Manifest("toy", "Toy", "folder", manifest.images[:1])
+    assert computed(method, monkeypatch, manifest=fewer) == set(PROBLEMS)
+    assert len(pd.read_csv(files.results)) == 2
+    kept = files.kept / "completion80" / "images"
+    assert [path.name for path in kept.iterdir()] == ["one.png"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (
+            "completion",
+            {"iterations": 5, "sigma_first_255": 200, "sigma_last_255": 1},
+            {"completion80"},
+        ),
+        ("sigma_min_255", 0.5, set(PROBLEMS)),
+    ],
+)
+def test_a_changed_schedule_of_admm_is_computed_again(key, value, expected, method, monkeypatch):
+    settings = ADMM | {"admm": ADMM["admm"] | {key: value}}
+    assert computed(method, monkeypatch, "P", settings=settings) == expected
+
+
+def test_weights_of_another_network_are_refused_before_anything_is_computed(
+    method, files, tmp_path
+):
+    with pytest.raises(WeightsError, match="another network"):
+        method(weights=tmp_path / "P.safetensors")
+    assert not files.kept.exists()
+
+
+def test_truth_and_start_of_a_problem_are_written(images, tmp_path):
+    write_observation("deblur_s1.6", images[0], tmp_path)
+    seen = observe_test_image("deblur_s1.6", images[0].pixels)
+    for name, expected in (("truth", seen.x_hat), ("start", seen.x0)):
+        written = to_tensor(read_image(tmp_path / "deblur_s1.6" / f"one_{name}.png"))
+        assert (written - expected.clamp(0, 1)).abs().max() <= 0.5001 / 255

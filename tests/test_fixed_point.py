@@ -1,0 +1,234 @@
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rglib.fixed_point import Adam, Outcome, Picard, StoppingRule, jacobian_free, solve
+from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
+from rglib.operators import Blur, Downsample, Identity, Mask
+from rglib.problems import DataGradient
+
+# --- the linear prior: both fixed points are the MAP estimate, eqs. (12) and (14) -----------------
+
+SHAPE = (3, 6, 5)
+TO_1E_6 = StoppingRule(max_iterations=5000, tolerance=1e-16)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+OPERATORS = {
+    "identity": Identity(),
+    "mask": Mask((torch.rand(1, 1, 6, 5, generator=generator()) > 0.6).float()),
+    "blur": Blur.from_kernel(torch.rand(3, 5, generator=generator()) / 8, height=6, width=5),
+    "sr2": Downsample.by(2, kernel="bicubic", height=6, width=5),
+    "sr3": Downsample.by(3, kernel="gaussian", height=6, width=5),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("way", ["Picard on f", "Picard on g", "Adam"])
+def test_every_solver_finds_the_map_estimate_of_a_linear_prior(
+    name, way, linear_prior, in_double, dense
+):
+    prior, A, sigma = linear_prior(90), in_double(OPERATORS[name]), 0.7
+    y = A(torch.rand(2, *SHAPE, generator=generator(1), dtype=torch.float64))
+    D = DataGradient.of(A, y)
+    gradient = RegularizedGradient(prior.G, D, sigma)
+    solver, F = {
+        "Picard on f": (Picard(), ForwardBackward(prior.P, D, sigma, eta=0.49)),
+        "Picard on g": (Picard(), GradientStep(gradient, eta=0.3)),
+        # with the usual epsilon of 1e-8, Adam at a constant lr circles the zero at a distance
+        "Adam": (Adam(lr=0.02, epsilon=1e-2), gradient),
+    }[way]
+    found = solve(solver, F, torch.zeros(2, *SHAPE, dtype=torch.float64), TO_1E_6)
+    assert found.share(Outcome.CONVERGED) == 1
+    expected = prior.minimiser(dense(A, SHAPE), y, sigma)
+    torch.testing.assert_close(found.x.flatten(1), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.49, 1.0])
+def test_the_fixed_point_of_f_does_not_depend_on_eta(eta, linear_prior, in_double, dense):
+    prior, A = linear_prior(90), in_double(OPERATORS["sr2"])
+    y = A(torch.rand(1, *SHAPE, generator=generator(1), dtype=torch.float64))
+    f = ForwardBackward(prior.P, DataGradient.of(A, y), 0.5, eta)
+    x = prior.minimiser(dense(A, SHAPE), y, 0.5).view(1, *SHAPE)
+    torch.testing.assert_close(f(x), x, atol=1e-12, rtol=0)
+
+
+# --- maps of which everything is known ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Affine:
+    """z -> slope z + offset, with a slope for each image; remembers the batch sizes it met."""
+
+    slope: Tensor
+    offset: Tensor
+    sizes: list[int] = field(default_factory=list)
+
+    @staticmethod
+    def of(*slopes, offset=0.0):
+        slope = torch.tensor(slopes).view(-1, 1, 1, 1)
+        return Affine(slope, torch.full_like(slope, offset))
+
+    def __call__(self, z):
+        self.sizes.append(len(z))
+        return self.slope * z + self.offset
+
+    def select(self, indices):
+        return Affine(self.slope[indices], self.offset[indices], self.sizes)
+
+
+def ones(batch):
+    return torch.ones(batch, 3, 2, 2)
+
+
+HALVES, OSCILLATES, DOUBLES, EXPLODES = 0.5, -1.0, 2.0, float("inf")
+ENDS = {  # slope -> outcome, iterations and last iterate, from 1 within 20 iterations
+    HALVES: (Outcome.CONVERGED, 12, 2**-12),  # 4^-12 < 1e-7 < 4^-11
+    OSCILLATES: (Outcome.OUT_OF_STEPS, 20, 1.0),
+    DOUBLES: (Outcome.DIVERGED, 7, 128.0),
+    EXPLODES: (Outcome.NON_FINITE, 1, 1.0),
+}
+
+
+@pytest.mark.parametrize("slope", ENDS)
+def test_every_kind_of_map_ends_with_its_outcome(slope):
+    outcome, iterations, x = ENDS[slope]
+    found = solve(Picard(), Affine.of(slope), ones(1), StoppingRule(max_iterations=20))
+    assert (found.outcome.item(), found.iterations.item()) == (outcome, iterations)
+    assert torch.equal(found.x, x * ones(1))
+    assert found.share(outcome) == 1
+
+
+def test_a_map_that_is_nan_after_some_steps_keeps_the_last_finite_iterate():
+    class NanBelow(Affine):
+        def __call__(self, z):
+            return torch.where(z.abs() < 0.3, torch.nan, self.slope * z)
+
+    found = solve(Picard(), NanBelow(torch.tensor(0.5), None), ones(1), StoppingRule())
+    assert found.outcome.item() == Outcome.NON_FINITE
+    assert found.iterations.item() == 3  # 1, 1/2, 1/4, nan
+    assert torch.equal(found.x, 0.25 * ones(1))
+
+
+def test_images_that_have_ended_leave_the_batch_and_the_others_go_on():
+    F = Affine.of(*ENDS)
+    found = solve(Picard(), F, ones(4), StoppingRule(max_iterations=20))
+    assert [(o, i) for o, i in zip(found.outcome, found.iterations, strict=True)] == [
+        (outcome, iterations) for outcome, iterations, _ in ENDS.values()
+    ]
+    assert found.x[:, 0, 0, 0].tolist() == [x for _, _, x in ENDS.values()]
+    assert F.sizes == [4] + [3] * 6 + [2] * 5 + [1] * 8
+
+
+@pytest.mark.parametrize("solver", [Picard(), Adam(lr=0.1)])
+@given(slopes=st.lists(st.floats(-1.5, 1.5), min_size=1, max_size=5))
+@settings(max_examples=25)
+def test_per_image_freezing_equals_solving_one_by_one(solver, slopes):
+    stop = StoppingRule(max_iterations=40, tolerance=1e-5, guard=20)
+    x0 = torch.rand(len(slopes), 3, 2, 2, generator=generator())
+    together = solve(solver, Affine.of(*slopes, offset=0.3), x0, stop)
+    for i, slope in enumerate(slopes):
+        alone = solve(solver, Affine.of(slope, offset=0.3), x0[i : i + 1], stop)
+        assert torch.equal(alone.x[0], together.x[i])
+        assert alone.outcome[0] == together.outcome[i]
+        assert alone.iterations[0] == together.iterations[i]
+
+
+def test_a_batch_can_be_judged_as_a_whole():
+    stop = StoppingRule(max_iterations=50, per_image=False)
+    F = Affine.of(0.5, 0.9)
+    found = solve(Picard(), F, ones(2), stop)
+    # mean square changes: (4^-k + (0.1 * 0.9^(k-1))^2) / 2, below 1e-7 first for k = 53
+    assert F.sizes == [2] * 50
+    assert found.outcome.tolist() == [Outcome.OUT_OF_STEPS] * 2
+    found = solve(Picard(), F, ones(2), StoppingRule(per_image=False))
+    assert found.outcome.tolist() == [Outcome.CONVERGED] * 2
+    expected = next(k for k in range(1, 99) if (4**-k + (0.1 * 0.9 ** (k - 1)) ** 2) / 2 < 1e-7)
+    assert found.iterations.tolist() == [expected] * 2
+    found = solve(Picard(), Affine.of(0.5, 2.0), ones(2), StoppingRule(per_image=False))
+    assert found.outcome.tolist() == [Outcome.DIVERGED] * 2
+    torch.testing.assert_close(found.x[:, 0, 0, 0], torch.tensor([2.0**-7, 128.0]))
+
+
+def test_the_default_stopping_rule_is_the_papers():
+    assert StoppingRule() == StoppingRule(500, 1e-7, 100.0, per_image=True)
+
+
+def test_the_guard_and_the_tolerance_are_strict():
+    at_guard = StoppingRule(max_iterations=1, guard=2.0)
+    assert solve(Picard(), Affine.of(2.0), ones(1), at_guard).outcome == Outcome.OUT_OF_STEPS
+    at_tolerance = StoppingRule(max_iterations=1, tolerance=0.25)
+    assert solve(Picard(), Affine.of(0.5), ones(1), at_tolerance).outcome == Outcome.OUT_OF_STEPS
+
+
+def test_the_starting_point_is_left_alone_and_no_gradient_is_recorded():
+    x0 = ones(2)
+    slope = torch.tensor(0.5, requires_grad=True)
+    found = solve(Picard(), Affine(slope.expand(2, 1, 1, 1), slope * 0), x0, StoppingRule())
+    assert torch.equal(x0, ones(2))
+    assert not found.x.requires_grad
+
+
+@given(seed=st.integers(0, 2**31), lr=st.floats(1e-4, 1))
+@settings(max_examples=20)
+def test_adams_iterates_equal_those_of_torch(seed, lr):
+    x = torch.rand(2, 3, 4, 4, generator=generator(seed), dtype=torch.float64)
+    target = torch.rand(x.shape, generator=generator(seed + 1), dtype=torch.float64)
+    theirs = x.clone().requires_grad_()
+    optimiser = torch.optim.Adam([theirs], lr=lr)
+    adam, state = Adam(lr=lr), Adam(lr=lr).init(x)
+    for _ in range(30):
+        theirs.grad = (theirs - target).detach() ** 3
+        optimiser.step()
+        x, state = adam.step(lambda z: (z - target) ** 3, x, state)
+        torch.testing.assert_close(x, theirs.detach(), rtol=1e-12, atol=1e-12)
+
+
+# --- Jacobian-free back-propagation, eqs. (9-11) and (31), on h(x) = W x + b ----------------------
+
+
+@pytest.fixture
+def affine_equilibrium():
+    """W with norm 1/2, b, the fixed point x and a target t, float64."""
+    W = torch.randn(4, 4, generator=generator(), dtype=torch.float64)
+    W = 0.5 * W / torch.linalg.matrix_norm(W, 2)
+    b, t = torch.randn(2, 4, generator=generator(1), dtype=torch.float64)
+    return W.requires_grad_(), b.requires_grad_(), torch.linalg.solve(torch.eye(4) - W, b), t
+
+
+def test_jfb_has_the_fixed_points_value_and_takes_the_inverse_jacobian_as_identity(
+    affine_equilibrium,
+):
+    W, b, x, t = affine_equilibrium
+    value = jacobian_free(lambda z: W @ z + b, x)
+    torch.testing.assert_close(value, x)
+    grad_W, grad_b = torch.autograd.grad(0.5 * (value - t).square().sum(), (W, b))
+    torch.testing.assert_close(grad_b, (x - t).detach())
+    torch.testing.assert_close(grad_W, torch.outer(x - t, x).detach())
+
+
+def test_jfb_differs_from_the_implicit_gradient_by_the_inverse_jacobian_but_descends(
+    affine_equilibrium,
+):
+    W, b, x, t = affine_equilibrium
+    value = jacobian_free(lambda z: W @ z + b, x)
+    (jfb,) = torch.autograd.grad(0.5 * (value - t).square().sum(), b)
+    with torch.no_grad():
+        implicit = torch.linalg.solve((torch.eye(4) - W).T, x - t)
+
+    def loss(b):
+        return 0.5 * (torch.linalg.solve(torch.eye(4) - W, b) - t).square().sum().item()
+
+    small = 1e-6 * torch.eye(4, dtype=torch.float64)
+    differences = [(loss(b + e) - loss(b - e)) / 2e-6 for e in small]
+    torch.testing.assert_close(implicit, torch.tensor(differences).double(), atol=1e-7, rtol=1e-6)
+    torch.testing.assert_close((torch.eye(4) - W).T @ implicit, jfb)
+    assert not torch.allclose(jfb, implicit, rtol=0.05)
+    assert torch.dot(jfb, implicit) > 0

@@ -1,0 +1,154 @@
+"""What a user installs: the lists of dependencies agree, and nothing points at one machine."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "snakemake": "snakemake-minimal",
+}  # where they differ from PyPI's
+PAPER = "Training Methods for Regularizing Gradients on Multi-Task Image Restoration Problems"
+
+
+def requirements(extra=None):
+    entries = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    return [Requirement(entry) for entry in entries]
+
+
+def pins():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    found = [Requirement(line) for line in lines if not line.startswith("#")]
+    return {canonicalize_name(pin.name): pin.specifier for pin in found}
+
+
+def shipped_files():
+    """What git tracks or would track."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a checkout of git")
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_conda_environment_has_the_same_packages():
+    conda = [Requirement(entry.replace(" ", "")) for entry in CONDA["dependencies"]]
+    conda = {entry.name: entry.specifier for entry in conda}
+    assert conda.pop("pip") == SpecifierSet()
+    assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
+    assert conda == {CONDA_NAMES.get(r.name, r.name): r.specifier for r in requirements()}
+
+
+def test_snakemake_comes_from_bioconda_and_the_rest_from_conda_forge():
+    assert CONDA["channels"] == ["conda-forge", "bioconda"]
+
+
+@pytest.mark.parametrize("extra", [None, *PROJECT["optional-dependencies"]])
+def test_every_dependency_is_pinned_within_its_bounds(extra):
+    for requirement in requirements(extra):
+        if requirement.name == PROJECT["name"]:
+            continue
+        name = canonicalize_name(requirement.name)
+        assert name in pins(), f"{requirement} has no pin: refresh constraints.txt"
+        (pin,) = pins()[name]
+        assert requirement.specifier.contains(pin.version), f"{requirement} excludes {pin}"
+
+
+def test_constraints_pin_one_version_of_each_without_a_build():
+    assert len(pins()) > len(PROJECT["dependencies"])
+    for name, specifier in pins().items():
+        (pin,) = specifier
+        assert pin.operator == "==" and "+" not in pin.version, f"{name}{pin}"
+
+
+def test_what_is_imported_is_required():
+    files = [*ROOT.glob("rglib/**/*.py"), *ROOT.glob("workflow/**/*.py"), ROOT / "Snakefile"]
+    imports = re.compile(r"^ *(?:from (?=\S+ import )|import )(\w+)", re.M)
+    imported = {name for path in files for name in imports.findall(path.read_text())}
+    foreign = imported - set(sys.stdlib_module_names) - {"rglib"}
+    names = {"PIL": "pillow", "yaml": "pyyaml"}  # where a module is not called as its package
+    assert {"torch", "PIL", "yaml"} <= foreign, "the search misses imports"
+    assert {names.get(name, name) for name in foreign} <= {r.name for r in requirements()}
+
+
+# --- nothing points at one machine ----------------------------------------------------------------
+
+PATHS = re.compile(r"(?<![\w.~/}$-])/(?:home|root|Users|mnt|media|opt|work|data)/[\w.]")
+INDEX = re.compile(
+    r"index-url|find-links|files\.pythonhosted|pypi\.org/|registry\.npmjs|://[^/]*pypi"
+)
+
+
+@pytest.mark.parametrize("pattern", [PATHS, INDEX], ids=["path", "registry"])
+def test_no_file_names_a_path_of_one_machine_or_a_package_registry(pattern):
+    found = []
+    for path in shipped_files():
+        if path == Path(__file__):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # pictures, weights
+            continue
+        for match in pattern.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(f"{path.relative_to(ROOT)}:{line}: {match.group()}")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("text", ["see /home/ann/x", "'/work/x'", '"/opt/x"', "(/root/.a)"])
+def test_the_search_finds_paths(text):
+    assert PATHS.search(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["work/main", "../work/test", "{RUN}/data/x", "~/data/x", "a/opt/b"]
+)
+def test_the_search_passes_over_relative_paths(text):
+    assert not PATHS.search(text)
+
+
+# --- licence and citation -------------------------------------------------------------------------
+
+
+def test_the_licence_is_the_one_declared():
+    text = (ROOT / "LICENSE").read_text()
+    assert PROJECT["license"] == "MIT" and PROJECT["license-files"] == ["LICENSE"]
+    assert text.startswith("MIT License\n\nCopyright (c) 2026 the rglib authors\n")
+    assert 'THE SOFTWARE IS PROVIDED "AS IS"' in text
+
+
+def test_the_citation_names_software_and_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
+    (paper,) = citation["references"]
+    assert paper["title"] == PAPER
+    assert paper["doi"] == "10.5220/0012368100003660"
+    names = [f"{author['given-names']} {author['family-names']}" for author in paper["authors"]]
+    assert names == ["Samuel Willingham", "Mårten Sjöström", "Christine Guillemot"]
+
+
+def test_every_subpackage_is_installed():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    inits = (path.parent.relative_to(ROOT) for path in ROOT.glob("rglib/**/__init__.py"))
+    assert sorted(packages) == sorted(".".join(path.parts) for path in inits)
+
+
+def test_rglib_is_the_one_of_this_checkout():
+    assert Path(importlib.util.find_spec("rglib").origin).parent == ROOT / "rglib"

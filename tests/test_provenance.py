@@ -1,0 +1,235 @@
+import json
+import textwrap
+
+import pytest
+
+from rglib import provenance
+from rglib.provenance import (
+    Budget,
+    code_hash,
+    code_version,
+    configuration_hash,
+    make_provenance,
+    read_provenance,
+)
+
+FILES = {  # a package whose modules import one another
+    "__init__.py": "",
+    "top.py": """
+        from pkg.middle import compute
+        def run(x):
+            return compute(x) + 1
+        """,
+    "middle.py": """
+        import numpy
+        from . import bottom
+        def compute(x):
+            return bottom.double(x)
+        """,
+    "bottom.py": """
+        def double(x):
+            '''Twice.'''
+            return 2 * x
+        """,
+    "aside.py": "y = 1",
+}
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Write the package, with some files changed, and hash one of its modules."""
+
+    def write_and_hash(module="pkg.top", folder="a", **changed):
+        root = tmp_path / folder
+        (root / "pkg").mkdir(parents=True, exist_ok=True)
+        for name, text in FILES.items():
+            text = changed.get(name.removesuffix(".py"), text)
+            (root / "pkg" / name).write_text(text)
+        return code_hash(module, root=root)
+
+    return write_and_hash
+
+
+FILES = {name: textwrap.dedent(text) for name, text in FILES.items()}
+
+
+def test_hash_does_not_depend_on_the_place(package):
+    assert package() == package(folder="elsewhere/deep")
+
+
+@pytest.mark.parametrize(
+    "bottom",
+    [
+        "def double(x):\n    '''Another docstring.'''\n    return 2 * x\n",
+        "'''Of the module.'''\n\n# a comment\ndef double(x):\n    return (2   *   x)  # why\n",
+    ],
+)
+def test_words_and_formatting_do_not_count(package, bottom):
+    assert package(bottom=bottom) == package()
+
+
+@pytest.mark.parametrize("module", ["top", "middle", "bottom"])
+def test_a_statement_counts_wherever_it_is_imported_from(package, module):
+    assert package(**{module: FILES[f"{module}.py"] + "\nadded = 1\n"}) != package()
+
+
+def test_only_what_is_imported_counts(package):
+    assert package(aside="y = 2") == package()
+    assert package(top=FILES["top.py"] + "\nimport nowhere") != package()
+    assert package("pkg.bottom", middle="z = 0") == package("pkg.bottom")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import pkg.aside",
+        "import pkg.aside as a",
+        "from pkg import aside",
+        "from pkg.aside import y",
+        "from . import aside",
+        "from .aside import y",
+        "def f():\n    from pkg import aside",
+    ],
+)
+def test_every_form_of_import_is_followed(package, statement):
+    before = package("pkg.bottom", bottom=statement, aside="y = 1")
+    assert package("pkg.bottom", bottom=statement, aside="y = 2") != before
+
+
+def test_the_package_itself_counts_and_circles_end(package):
+    assert package("pkg.aside", __init__="import math") != package("pkg.aside")
+    assert package(bottom="import pkg.top\n")
+
+
+def test_missing_module_is_named(tmp_path):
+    with pytest.raises(ModuleNotFoundError, match="'pkg\\.nothing'"):
+        code_hash("pkg.nothing", root=tmp_path)
+
+
+def test_own_modules_can_be_hashed():
+    assert code_hash("rglib.claims") != code_hash("rglib.results")
+    assert len(code_hash("rglib.figures")) == 12
+
+
+CONFIG = {
+    "run": "trial",
+    "seed": 3,
+    "mirrors": [],
+    "threads": {"train": 2},
+    "network": {"widths": [16, 32], "blocks": 1},
+    "evaluation": {"iterations": 64},
+}
+PAPER_CONFIG = CONFIG | {
+    "network": {"widths": [64, 128, 256, 512], "blocks": 4},
+    "evaluation": {"iterations": 1500},
+}
+IMAGES = [{"name": "bird", "path": "here/bird.png", "sha256": "ab"}]
+SET5 = {"title": "Set5", "stand_in_for": None, "images": IMAGES}
+STAND_IN = {"title": "Embedded photographs", "stand_in_for": "Set5", "images": IMAGES}
+CARD = {
+    "stage": "rerg",
+    "steps": 10,
+    "batch": 4,
+    "crop": 64,
+    "data": ["skimage"],
+    "images": 20,
+    "device": "cpu",
+}
+PAPER_CARD = CARD | {"steps": 78_750, "batch": 16, "crop": 128, "images": 8394}
+
+
+def test_configuration_hash_counts_what_moves_numbers():
+    assert configuration_hash(CONFIG) == configuration_hash(dict(reversed(CONFIG.items())))
+    assert configuration_hash(CONFIG) == configuration_hash(CONFIG | {"mirrors": ["x"]})
+    assert configuration_hash(CONFIG) == configuration_hash(CONFIG | {"threads": {"train": 8}})
+    assert configuration_hash(CONFIG) != configuration_hash(CONFIG | {"seed": 4})
+
+
+def test_departures_are_loud():
+    said = make_provenance(CONFIG, test_set=STAND_IN, cards=[CARD]).lines()
+    text = "\n".join(said)
+    assert said[0].startswith("STAND-IN TEST SET: Embedded photographs instead of Set5")
+    for words in (
+        "FEWER ITERATIONS of gradient descent: 64 instead of 1500",
+        "SMALLER NETWORK: 16-32, 1 block per scale; the paper: 64-128-256-512, 4 blocks",
+        "SHORTER TRAINING: rerg: 10 steps of 4 crops 64x64 on cpu (the paper: 78,750 steps of 16",
+        "OTHER TRAINING DATA of rerg: skimage, 20 images; the paper: DIV2K",
+        "Run trial",
+        "seed 3",
+        "torch ",
+    ):
+        assert words in text
+
+
+def test_the_paper_itself_departs_in_nothing():
+    made = make_provenance(PAPER_CONFIG, test_set=SET5, cards=[PAPER_CARD])
+    assert made.departures() == []
+    text = "\n".join(made.lines())
+    for words in ("Set5", "1500", "64-128-256-512", "78,750", "8394 images"):
+        assert words in text
+    assert "STAND-IN" not in text + made.short()
+
+
+def test_given_weights_and_added_stages_are_named():
+    given = {"stage": "pnpreg", "given": True, "source": {"P": "w/P.st", "G": "w/G.st"}}
+    added = CARD | {"stage": "new"}
+    text = "\n".join(make_provenance(CONFIG, test_set=SET5, cards=[given, added]).lines())
+    assert "pnpreg: weights given, w/P.st, w/G.st (the paper: 800,000 steps" in text
+    assert "new: 10 steps of 4 crops 64x64 on cpu (the paper: not in the paper)" in text
+
+
+def test_longer_training_is_not_called_shorter():
+    card = PAPER_CARD | {"steps": 80_000}
+    departures = make_provenance(PAPER_CONFIG, test_set=SET5, cards=[card]).departures()
+    assert departures[0].startswith("OTHER TRAINING: rerg")
+    assert Budget(steps=2, batch=3, crop=4).pixels == 96
+
+
+def test_stages_that_saw_other_data_are_told_apart():
+    cards = [
+        CARD,
+        CARD | {"stage": "rg1"},
+        CARD | {"stage": "mtdeq", "data": ["a", "b"], "images": 9},
+    ]
+    departures = "\n".join(make_provenance(CONFIG, test_set=SET5, cards=cards).departures())
+    assert "OTHER TRAINING DATA of rerg, rg1: skimage, 20 images" in departures
+    assert "OTHER TRAINING DATA of mtdeq: a, b, 9 images" in departures
+
+
+def test_digest_of_the_test_set_is_of_its_content():
+    def digest(**changes):
+        manifest = SET5 | {"images": [IMAGES[0] | changes]}
+        return make_provenance(CONFIG, test_set=manifest, cards=[]).test_set_digest
+
+    assert digest() == digest(path="there.png")
+    assert digest() != digest(sha256="cd")
+
+
+def test_dict_is_json_and_repeats(tmp_path):
+    (tmp_path / "set.json").write_text(json.dumps(STAND_IN))
+    (tmp_path / "card.json").write_text(json.dumps(CARD))
+    paths = {"test_set": tmp_path / "set.json", "cards": [tmp_path / "card.json"]}
+    data = read_provenance(CONFIG, **paths).to_dict()
+    assert json.loads(json.dumps(data))["stand_in_for"] == "Set5"
+    assert data == make_provenance(CONFIG, test_set=STAND_IN, cards=[CARD]).to_dict()
+    assert data["stages"][0]["budget"] == {"steps": 10, "batch": 4, "crop": 64}
+
+
+@pytest.mark.parametrize("key", ["run", "network", "evaluation", "seed"])
+def test_missing_keys_are_named(key):
+    config = {name: value for name, value in CONFIG.items() if name != key}
+    with pytest.raises(KeyError, match=f"configuration has no key '{key}'"):
+        make_provenance(config, test_set=SET5, cards=[])
+
+
+def test_code_version_without_git_is_a_hash_of_the_source(tmp_path):
+    (tmp_path / "rglib").mkdir()
+    (tmp_path / "rglib" / "a.py").write_text("x = 1")
+    before = code_version(root=tmp_path)
+    assert "source" in before
+    (tmp_path / "rglib" / "a.py").write_text("x = 2")
+    assert code_version(root=tmp_path) != before
+
+
+def test_machine_names_its_cores():
+    assert "cores" in provenance.machine()

@@ -1,0 +1,281 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rglib.fixed_point import Adam
+from rglib.operators import Blur, Downsample, Mask
+from rglib.problems import (
+    Completion,
+    Deblurring,
+    Observation,
+    Problem,
+    SeededImage,
+    SuperResolution,
+    observe,
+)
+from rglib.restoration import DIHEDRAL, ADMMSchedule, GradientDescent, PnPADMM
+
+# SPEC 3: id; rot90 then flipV; flipV; rot270; rot180 then flipV; rot90; rot180; rot270 then flipV
+TRANSFORMS = (
+    lambda x: x,
+    lambda x: np.flipud(np.rot90(x)),
+    np.flipud,
+    lambda x: np.rot90(x, k=3),
+    lambda x: np.flipud(np.rot90(x, k=2)),
+    np.rot90,
+    lambda x: np.rot90(x, k=2),
+    lambda x: np.flipud(np.rot90(x, k=3)),
+)
+INVERSE = {0: 0, 1: 1, 2: 2, 3: 5, 4: 4, 5: 3, 6: 6, 7: 7}
+
+
+def transformed(x, number):
+    """Transform (1, 3, H, W) by NumPy's account of the list."""
+    turned = TRANSFORMS[number](x[0].permute(1, 2, 0).numpy()).copy()
+    return torch.from_numpy(turned).permute(2, 0, 1)[None]
+
+
+def photo(height=32, width=36, batch=1):
+    """A smooth image, so that a restoration has something to find."""
+    coarse = torch.rand(batch, 3, 6, 6, generator=torch.Generator().manual_seed(3))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+
+
+def ignore(_):
+    pass
+
+
+TASKS = {
+    "completion": (Completion(keep=0.2), 0.01, 1.0),
+    "deblurring": (Deblurring(sigma_b=1.6, sigma=0.01), 0.004, 2.55),
+    "super-resolution": (SuperResolution(2, "bicubic", 0.0), 0.008, 1.2),
+}
+
+
+# --- the x8 ensemble ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_the_transforms_are_the_released_codes_in_its_order(number):
+    x = photo(5, 7)
+    assert torch.equal(DIHEDRAL[number](x), transformed(x, number))
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_each_transform_has_its_inverse(number):
+    x = photo(5, 7)
+    assert torch.equal(DIHEDRAL[number].inverse(DIHEDRAL[number](x)), x)
+    assert torch.equal(transformed(transformed(x, number), INVERSE[number]), x)
+    assert torch.equal(DIHEDRAL[number].inverse(x), transformed(x, INVERSE[number]))
+
+
+def test_the_eight_transforms_are_all_different():
+    x = photo(5, 5)
+    for i, first in enumerate(DIHEDRAL):
+        assert not any(torch.equal(first(x), other(x)) for other in DIHEDRAL[:i])
+
+
+# --- gradient descent -----------------------------------------------------------------------------
+
+
+def spec_3(G, seen, lr, s_255, iterations):
+    """The iterates of SPEC 3's pseudo code, with torch.optim.Adam."""
+    A, y = seen.problem.A, seen.y
+    x = seen.x0.clone().requires_grad_()
+    adam = torch.optim.Adam([x], lr=lr)
+    iterates = []
+    for i in range(iterations):
+        iterates.append(x.detach().clone())
+        T, T_inverse = i % 8, INVERSE[i % 8]
+        with torch.no_grad():
+            gradient = A.adjoint(A(x) - y)
+            gradient += (s_255 / 255) ** 2 * transformed(G(transformed(x, T)), T_inverse)
+        x.grad = gradient
+        adam.step()
+    return iterates
+
+
+def run(method, seen):
+    """The iterates that a method shows, and what it returns."""
+    shown = []
+    result = method.restore(seen, lambda x: shown.append(x.clone()))
+    return shown, result
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_gradient_descent_equals_the_papers_loop_with_torchs_adam(task, tiny, in_double):
+    # in float64 and with a G that never vanishes: Adam turns a gradient of rounding errors into
+    # steps of full length
+    degradation, lr, s_255 = TASKS[task]
+    weights = tiny("G")
+    seen = observe(degradation, photo(), SeededImage())
+    A = in_double(seen.problem.A)
+    seen = Observation(
+        Problem(A, seen.problem.sigma), seen.x_hat.double(), seen.y.double(), seen.x0.double()
+    )
+
+    def G(x):
+        return 0.5 + weights(x.float()).double()
+
+    shown, result = run(GradientDescent(G, lr=lr, s=s_255 / 255, iterations=30), seen)
+    expected = spec_3(G, seen, lr, s_255, iterations=30)
+    assert len(shown) == 30
+    for ours, theirs in zip(shown, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert torch.equal(result, shown[-1])
+    assert (result - seen.x0).abs().max() > lr
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_in_float32_the_restorations_agree_in_psnr(task, tiny):
+    degradation, lr, s_255 = TASKS[task]
+    seen, G = observe(degradation, photo(), SeededImage()), tiny("G")
+    shown, _ = run(GradientDescent(G, lr=lr, s=s_255 / 255, iterations=30), seen)
+    for ours, theirs in zip(shown, spec_3(G, seen, lr, s_255, iterations=30), strict=True):
+        error = [10 * (x - seen.x_hat).square().mean().log10().item() for x in (ours, theirs)]
+        assert error[0] == pytest.approx(error[1], abs=0.01)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 9])
+def test_the_curve_starts_at_x0_and_has_one_entry_per_iteration(iterations, tiny):
+    seen = observe(TASKS["completion"][0], photo(), SeededImage())
+    shown, _ = run(GradientDescent(tiny("G"), lr=0.01, s=0.1, iterations=iterations), seen)
+    assert len(shown) == iterations
+    assert torch.equal(shown[0], seen.x0)
+
+
+def test_the_transform_changes_with_every_step_and_comes_back_after_eight():
+    seen = observe(TASKS["completion"][0], photo(6, 6), SeededImage())
+    images = []
+
+    def G(x):
+        images.append(x.clone())
+        return torch.zeros_like(x)
+
+    GradientDescent(G, lr=0.0, s=0.1, iterations=11).restore(seen, ignore)
+    for number, image in enumerate(images):
+        assert torch.equal(image, transformed(seen.x0, number % 8))
+
+
+def test_without_the_ensemble_g_is_applied_as_it_is():
+    seen = observe(TASKS["completion"][0], photo(6, 8), SeededImage())
+    images = []
+    method = GradientDescent(lambda x: images.append(x) or 0 * x, lr=0.0, s=0.1, iterations=9)
+    replace(method, ensemble=False).restore(seen, ignore)
+    assert all(torch.equal(image, seen.x0) for image in images)
+
+
+def test_gradient_descent_neither_clamps_nor_reimposes_known_pixels():
+    seen = observe(Completion(keep=0.5), photo(6, 6), SeededImage())
+    x = GradientDescent(torch.ones_like, lr=0.1, s=3.0, iterations=30).restore(seen, ignore)
+    assert x.min() < 0
+    assert not torch.allclose(seen.problem.A(x), seen.y, atol=1e-2)
+
+
+def test_a_batch_is_restored_as_its_images_are_one_by_one(tiny):
+    seen = observe(Deblurring(sigma_b=1.6, sigma=0.01), photo(batch=3), SeededImage())
+    method = GradientDescent(tiny("G"), lr=0.004, s=0.01, iterations=10)
+    together = method.restore(seen, ignore)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = Observation(seen.problem, seen.x_hat[one], seen.y[one], seen.x0[one])
+        torch.testing.assert_close(method.restore(alone, ignore), together[one], atol=1e-4, rtol=0)
+
+
+def test_adams_defaults_are_torchs():
+    theirs = torch.optim.Adam([torch.zeros(1)]).defaults
+    ours = Adam(lr=1.0)
+    assert (ours.beta1, ours.beta2, ours.epsilon) == (*theirs["betas"], theirs["eps"])
+
+
+# --- PnP-ADMM -------------------------------------------------------------------------------------
+
+
+def spec_4(P, seen, plan, matrix):
+    """The outputs of P in SPEC 4's loop, in float64 and with A as a matrix on (3, H, W)."""
+    shape, noiseless_mask = seen.x0.shape, None
+    if isinstance(seen.problem.A, Mask) and seen.problem.sigma == 0:
+        noiseless_mask = seen.problem.A.mask.bool()
+    y, x = seen.y.double().flatten(), seen.x0.double()
+    w = max(seen.problem.sigma, plan.sigma_min)
+    N, rho = plan.iterations, (w / plan.sigma_first) ** 2
+    alpha = (plan.sigma_first / plan.sigma_last) ** (2 / (N - 1))
+    dual, outputs = torch.zeros_like(x), []
+    for i in range(1, N + 1):
+        u = (x - dual / rho).flatten()
+        hessian = matrix.T @ matrix + rho * torch.eye(len(u))
+        v = torch.linalg.solve(hessian, matrix.T @ y + rho * u).view(shape)
+        T = (i - 1) % 8
+        x = transformed(P(transformed(v + dual / rho, T), w / rho**0.5), INVERSE[T])
+        if noiseless_mask is not None:
+            x = torch.where(noiseless_mask, seen.y.double(), x)
+        outputs.append(x)
+        dual = dual + rho * (v - x)
+        rho = alpha * rho
+    return outputs
+
+
+SMALL = {
+    "completion": lambda: Completion(keep=0.4).operator((1, 3, 6, 8), SeededImage()),
+    "deblurring": lambda: Blur.from_kernel(torch.full((3, 5), 1 / 15), height=6, width=8),
+    "super-resolution": lambda: Downsample.by(2, kernel="bicubic", height=6, width=8),
+}
+
+
+def smoothing(z, sigma):
+    """A non-linear denoiser, different along the two axes, whose strength is sigma."""
+    neighbours = (2 * z.roll(1, -1) + z.roll(-1, -1) + z.roll(1, -2)) / 4
+    return z + torch.tanh(3 * sigma * (neighbours - z))
+
+
+@pytest.mark.parametrize("task", SMALL)
+@pytest.mark.parametrize("sigma", [0.0, 0.01])
+def test_pnp_admm_equals_spec_4_in_float64(task, sigma, dense):
+    A, x_hat = SMALL[task](), photo(6, 8)
+    noise = torch.randn(A(x_hat).shape, generator=torch.Generator().manual_seed(0))
+    seen = Observation(Problem(A, sigma), x_hat, A(x_hat) + sigma * noise, 0.5 + 0 * x_hat)
+    plan = ADMMSchedule(iterations=12, sigma_first=0.5, sigma_last=0.01, sigma_min=0.001)
+    shown, result = run(PnPADMM(smoothing, plan), seen)
+    expected = spec_4(smoothing, seen, plan, dense(A, (3, 6, 8)))
+    assert torch.equal(shown[0], seen.x0)
+    for ours, theirs in zip(shown[1:], expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, atol=2e-4, rtol=0)
+    assert torch.equal(result, shown[-1])
+
+
+def test_the_denoisers_strength_goes_from_the_first_sigma_to_the_last_geometrically():
+    told = []
+    plan = ADMMSchedule(iterations=5, sigma_first=0.2, sigma_last=0.01, sigma_min=0.001)
+    seen = observe(Completion(keep=0.5), photo(6, 6), SeededImage())
+    PnPADMM(lambda z, sigma: told.append(sigma) or z, plan).restore(seen, ignore)
+    np.testing.assert_allclose(told, np.geomspace(0.2, 0.01, 5))
+
+
+@pytest.mark.parametrize("task", SMALL)
+def test_with_a_constant_penalty_and_a_linear_prior_admm_ends_at_the_map_estimate(
+    task, linear_prior, in_double, dense
+):
+    A, prior, sigma = in_double(SMALL[task]()), linear_prior(144), 0.8
+    y = A(photo(6, 8).double())
+    seen = Observation(Problem(A, sigma), photo(6, 8).double(), y, 0 * photo(6, 8).double())
+    plan = ADMMSchedule(iterations=400, sigma_first=0.8, sigma_last=0.8, sigma_min=0.001)
+    x = PnPADMM(prior.P, plan, ensemble=False).restore(seen, ignore)
+    expected = prior.minimiser(dense(A, (3, 6, 8)), y, sigma)
+    torch.testing.assert_close(x.flatten(1), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.2, 1.0])
+def test_noiseless_completion_keeps_known_pixels(keep, tiny):
+    seen = observe(Completion(keep=keep), photo(), SeededImage())
+    plan = ADMMSchedule(iterations=6, sigma_first=1, sigma_last=1 / 255, sigma_min=0.001)
+    for x in run(PnPADMM(tiny("P"), plan), seen)[0]:
+        assert torch.equal(seen.problem.A(x), seen.y)
+
+
+def test_noisy_completion_lets_known_pixels_move(tiny):
+    seen = observe(Completion(keep=0.2, sigma=0.1), photo(), SeededImage())
+    plan = ADMMSchedule(iterations=6, sigma_first=1, sigma_last=0.1, sigma_min=0.001)
+    x = PnPADMM(tiny("P"), plan).restore(seen, ignore)
+    assert not torch.allclose(seen.problem.A(x), seen.problem.A(seen.y), atol=1e-3)

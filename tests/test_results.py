@@ -1,0 +1,294 @@
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rglib.files import replacing
+from rglib.provenance import make_provenance
+from rglib.results import (
+    COLUMN_DESCRIPTIONS,
+    CONVERGENCE_COLUMNS,
+    CURVE_COLUMNS,
+    PAPER_METHODS,
+    RESULT_COLUMNS,
+    TABLE_COLUMNS,
+    ResultsError,
+    convergence,
+    latex_table,
+    markdown_table,
+    paper_problems,
+    paper_tables,
+    problem_title,
+    read_curves,
+    read_results,
+    summarise,
+    write_csv,
+    write_text,
+)
+
+LABELS = dict(PAPER_METHODS)
+IMAGES = ("one", "two")
+PROVENANCE = make_provenance(
+    {
+        "run": "r",
+        "seed": 0,
+        "network": {"widths": [8], "blocks": 1},
+        "evaluation": {"iterations": 2},
+    },
+    test_set={"title": "Embedded_100%", "stand_in_for": "Set5", "images": []},
+    cards=[],
+)
+
+
+def evaluation(method, problems=None, **changes):
+    """The paper's numbers as if they were the means of ours: one image over, one under."""
+    paper = paper_tables().set_index(["method", "problem_id"])
+    rows = []
+    for problem in problems or paper_problems():
+        published = paper.loc[(PAPER_METHODS.get(method, "RERG"), problem)]
+        for image, sign in zip(IMAGES, (1, -1), strict=True):
+            psnr, ssim = published["psnr_db"] + sign, published["ssim"] + 0.01 * sign
+            values = (20.0, 0.5, psnr, ssim, psnr + 0.5, 40, 64, "finished", 1.25)
+            rows.append((method, problem, image, 32, 48, *values))
+    return pd.DataFrame(rows, columns=RESULT_COLUMNS).assign(**changes)
+
+
+def write(frames, folder):
+    paths = [folder / f"{number}.csv" for number in range(len(frames))]
+    for frame, path in zip(frames, paths, strict=True):
+        frame.to_csv(path, index=False)
+    return paths
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write evaluations, read them as results."""
+
+    def write_and_read(*frames, methods=tuple(PAPER_METHODS), problems=None):
+        problems = problems or paper_problems()
+        return read_results(write(frames, tmp_path), methods=methods, problems=problems)
+
+    return write_and_read
+
+
+def all_methods():
+    return [evaluation(method) for method in PAPER_METHODS]
+
+
+def diverge(frame, problem, image):
+    bad = (frame["problem_id"] == problem) & (frame["image"] == image)
+    frame.loc[bad, ["psnr_db", "ssim"]] = math.inf
+    frame.loc[bad, "outcome"] = "diverged"
+    return frame
+
+
+def test_results_keep_every_row_in_the_order_of_the_configuration(read):
+    results = read(*reversed(all_methods()))
+    assert list(results) == RESULT_COLUMNS
+    assert len(results) == 6 * 12 * 2
+    assert list(dict.fromkeys(results["method"])) == list(PAPER_METHODS)
+    assert list(results["image"][:2]) == list(IMAGES)
+
+
+def test_image_names_stay_text(read):
+    frame = evaluation("rerg").replace({"image": {"one": "001", "two": "002"}})
+    assert set(read(frame, methods=["rerg"])["image"]) == {"001", "002"}
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (evaluation("rg1"), "method rerg"),
+        (evaluation("rerg").iloc[2:], "missing, first: method rerg, problem completion80"),
+        (evaluation("rerg").iloc[1:], "missing, first: .* image one"),
+        (pd.concat([evaluation("rerg")] * 2), "24 of 24 results there twice"),
+        (pd.concat([evaluation("rerg"), evaluation("rg1")]), "not configured, first: method rg1"),
+        (evaluation("rerg").drop(columns="ssim"), "column ssim is missing"),
+        (evaluation("rerg", outcome="tired"), "tired.* is none of finished"),
+        (evaluation("rerg", psnr_db=math.nan), "'finished' with PSNR nan"),
+        (evaluation("rerg").iloc[:0], "no rows"),
+    ],
+)
+def test_faulty_evaluations_are_refused_by_name(read, frame, message):
+    with pytest.raises(ResultsError, match=message):
+        read(frame, methods=["rerg"])
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ResultsError, match=r"nothing\.csv: no such file"):
+        read_results([tmp_path / "nothing.csv"], methods=["rerg"], problems=["completion80"])
+
+
+def test_summary_is_tidy_and_equals_the_paper(read):
+    summary = summarise(read(*all_methods()))
+    assert list(summary) == [*TABLE_COLUMNS, "images"]
+    assert len(summary) == 72
+    np.testing.assert_allclose(summary["psnr_db"], summary["paper_psnr_db"])
+    np.testing.assert_allclose(summary["ssim"], summary["paper_ssim"])
+    assert set(summary["seconds"]) == {2.5} and set(summary["converged"]) == {1.0}
+    assert (summary.loc[summary["table"] == 2, "problem_id"].str[:2] == "sr").all()
+    paper = paper_tables()
+    key = ["table", "problem_id"]
+    assert set(map(tuple, summary[key].values)) == set(map(tuple, paper[key].values))
+
+
+def test_an_added_method_has_no_published_value(read):
+    results = read(evaluation("rerg"), evaluation("new"), methods=["rerg", "new"])
+    summary = summarise(results).set_index("method")
+    assert summary.loc["new", ["paper_psnr_db", "paper_ssim"]].isna().all(axis=None)
+    text = markdown_table(
+        summary.reset_index(),
+        table=1,
+        labels={"rerg": "RERG", "new": "New_1"},
+        provenance=PROVENANCE,
+    )
+    assert text.count("New_1") == 3 and "nan" not in text
+
+
+def test_a_diverged_image_is_never_averaged_away(read):
+    frames = [evaluation("rg1"), diverge(evaluation("rerg"), "completion90", "two")]
+    summary = summarise(read(*frames, methods=["rg1", "rerg"]))
+    cell = summary.set_index(["method", "problem_id"]).loc[("rerg", "completion90")]
+    assert math.isnan(cell["psnr_db"]) and math.isnan(cell["ssim"])
+    assert cell["converged"] == 0.5
+    for layout in (markdown_table, latex_table):
+        text = layout(summary, table=1, labels=LABELS, provenance=PROVENANCE)
+        assert text.count("diverged (1 of 2)") == 1
+        assert "nan" not in text and "inf" not in text
+        assert "diverged" not in layout(summary, table=2, labels=LABELS, provenance=PROVENANCE)
+
+
+def test_markdown_marks_the_best_of_ours_only(read):
+    frames = [evaluation("rerg"), evaluation("rg1")]
+    frames[0]["psnr_db"] += 10  # ours, far above the paper's
+    summary = summarise(read(*frames, methods=["rerg", "rg1"]))
+    text = markdown_table(summary, table=1, labels=LABELS, provenance=PROVENANCE)
+    ours, rest = text.split("*the paper*")
+    assert "| RERG | **40.29** \\| 0.894 | **36.86** \\| 0.830 |" in ours
+    assert "| RG1 | 30.58 \\| **0.899** | 27.18 \\| **0.837** |" in ours
+    assert "**" not in rest
+    assert "| RERG | 30.29 \\| 0.894 |" in rest
+    assert "| RERG | +10.00 \\| +0.000 |" in rest
+
+
+def test_equal_values_are_both_best(read):
+    frames = [evaluation("rerg"), evaluation("new")]
+    summary = summarise(read(*frames, methods=["rerg", "new"]))
+    text = latex_table(
+        summary, table=2, labels={"rerg": "RERG", "new": "New"}, provenance=PROVENANCE
+    )
+    assert text.count(r"\textbf{") == 2 * 2 * 8
+
+
+def test_wide_table_comes_in_blocks_of_four(read):
+    summary = summarise(read(*all_methods()))
+    text = markdown_table(summary, table=2, labels=LABELS, provenance=PROVENANCE)
+    header = [line for line in text.splitlines() if line.startswith("| PSNR")]
+    assert len(header) == 2
+    assert all(problem_title(p) in text for p in paper_problems() if p.startswith("sr"))
+    assert {
+        line.replace(r"\|", "").count("|") for line in text.splitlines() if line[:1] == "|"
+    } == {6}
+
+
+def test_a_table_without_problems_is_still_written(read):
+    results = read(
+        evaluation("rerg", ["completion90"]), methods=["rerg"], problems=["completion90"]
+    )
+    text = markdown_table(summarise(results), table=2, labels=LABELS, provenance=PROVENANCE)
+    assert "| PSNR" not in text and "STAND-IN" in text
+
+
+def test_latex_is_escaped_and_balanced(read):
+    summary = summarise(read(*all_methods()))
+    labels = LABELS | {"rerg": r"R&D_100%#$\{~^"}
+    text = latex_table(summary, table=2, labels=labels, provenance=PROVENANCE)
+    escaped = r"R\&D\_100\%\#\$\textbackslash{}\{\textasciitilde{}\textasciicircum{} & "
+    assert text.count(escaped) == 2 * 3  # two blocks of ours, the paper, the difference
+    assert r"Embedded\_100\%" in text
+    plain = text.replace(r"\{", "").replace(r"\}", "").replace(r"\$", "")
+    assert plain.count("{") == plain.count("}") and plain.count("$") % 2 == 0
+    for name in ("table*", "tabular", "flushleft"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") > 0
+    rows = [
+        line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line
+    ]
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {4}
+    assert text.isascii()
+
+
+def test_every_file_names_the_stand_in(read, tmp_path):
+    summary = summarise(read(*all_methods()))
+    for layout in (markdown_table, latex_table):
+        text = layout(summary, table=1, labels=LABELS, provenance=PROVENANCE)
+        assert "STAND-IN TEST SET" in text[-1500:] and "STAND-IN" in text[:800]
+    write_csv(summary[TABLE_COLUMNS], tmp_path / "t.csv", title="T", provenance=PROVENANCE)
+    metadata = json.loads((tmp_path / "t.csv-metadata.json").read_text())
+    assert metadata["dc:provenance"]["stand_in_for"] == "Set5"
+    assert metadata["url"] == "t.csv"
+    assert [c["name"] for c in metadata["tableSchema"]["columns"]] == TABLE_COLUMNS
+    assert (tmp_path / "t.csv").read_text().splitlines()[0] == ",".join(TABLE_COLUMNS)
+    assert sorted(p.name for p in tmp_path.glob("t.*")) == ["t.csv", "t.csv-metadata.json"]
+
+
+def test_every_column_is_described():
+    for column in (*RESULT_COLUMNS, *TABLE_COLUMNS, *CONVERGENCE_COLUMNS):
+        assert COLUMN_DESCRIPTIONS[column]
+
+
+def curves(values):
+    """Curves of one method on one problem from {image: values}."""
+    rows = [
+        ("rerg", "completion90", image, iteration, value)
+        for image, course in values.items()
+        for iteration, value in enumerate(course)
+    ]
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ({"one": [10, 20, 30], "two": [12, 24, 30]}, [11, 22, 30]),
+        ({"one": [10, 20, 30], "two": [12]}, [11, math.nan, math.nan]),
+        ({"one": [10, 20, -math.inf], "two": [12, 24, 30]}, [11, 22, math.nan]),
+    ],
+)
+def test_convergence_is_the_mean_over_all_images(tmp_path, values, mean):
+    paths = write([curves(values)], tmp_path)
+    read = read_curves(paths, methods=["rerg"], problems=["completion90"])
+    result = convergence(read)
+    assert list(result) == CONVERGENCE_COLUMNS
+    assert list(result["iteration"]) == [0, 1, 2]
+    np.testing.assert_array_equal(result["psnr_db"], mean)
+
+
+def test_curves_of_other_methods_are_left_out(tmp_path):
+    paths = write([curves({"one": [1.0]})], tmp_path)
+    read = read_curves(paths, methods=["rg1"], problems=["completion90"])
+    assert convergence(read).empty and list(convergence(read)) == CONVERGENCE_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("problem", "title"),
+    [
+        ("sr3_gaussian_n0.01", "SR ×3 gaussian, σ = 0.01"),
+        ("completion90", "completion, 90 % missing"),
+        ("deblur_s1.6", "deblurring, blur 1.6 px"),
+        ("other", "other"),
+    ],
+)
+def test_titles(problem, title):
+    assert problem_title(problem) == title
+
+
+def test_nothing_is_half_written(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    write_text("old", path)
+    with pytest.raises(RuntimeError), replacing(path) as beside:
+        beside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]

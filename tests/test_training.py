@@ -1,0 +1,383 @@
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from rglib.fixed_point import StoppingRule
+from rglib.objectives.denoising import Denoising
+from rglib.objectives.equilibrium import Equilibrium
+from rglib.objectives.losses import Losses
+from rglib.training import Cosine, Interrupted, Stage, StepDecay, Trainer, TrainingError
+
+CPU = torch.device("cpu")
+RERG = Equilibrium(
+    link=0.1, forward_backward=1.0, gradient_descent=0.1, stop=StoppingRule(max_iterations=3)
+)
+DENOISER = Stage(
+    objective=Denoising(),
+    steps=12,
+    lr=1e-3,
+    schedule=Cosine(warmup=3),
+    ema=0.9,
+    log_every=3,
+    checkpoint_seconds=0,  # after every step
+)
+
+
+class Noise:
+    """Crops of noise, and something that happens before a step."""
+
+    def __init__(self, before=lambda step: None):
+        self.before = before
+
+    def crops(self, step):
+        self.before(step)
+        return np.random.default_rng(step).integers(0, 256, (2, 3, 32, 32), np.uint8)
+
+
+@pytest.fixture
+def make(tiny, tmp_path):
+    """A function that makes a Trainer with networks of its own."""
+
+    def trainer(stage=DENOISER, crops=None, *, folder="run", seed=0, monitor=None):
+        return Trainer(
+            stage,
+            {role: tiny(role, seed=seed) for role in stage.objective.learns},
+            crops or Noise(),
+            folder=tmp_path / folder,
+            fingerprint="test",
+            device=CPU,
+            monitor=monitor,
+        )
+
+    return trainer
+
+
+def assert_same_bits(ours, expected):
+    assert ours.keys() == expected.keys()
+    for role, weights in expected.items():
+        for name, tensor in weights.items():
+            assert torch.equal(ours[role][name], tensor), f"{role} {name}"
+
+
+def without_speed(history):
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in history]
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+
+def test_step_decay_is_the_papers():
+    halved = StepDecay(every=100_000, gamma=0.5)
+    steps = (0, 99_999, 100_000, 799_999)
+    assert [halved.factor(step, 800_000) for step in steps] == [1, 1, 0.5, 0.5**7]
+    quartered = StepDecay(every=15 * 525, gamma=0.25)
+    assert quartered.factor(150 * 525 - 1, 150 * 525) == 0.25**9
+
+
+def test_cosine_warms_up_and_falls_to_zero():
+    factors = [Cosine(warmup=10).factor(step, 1000) for step in range(1000)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == pytest.approx(1, abs=1e-3)
+    assert factors[500] == pytest.approx(0.5)
+    assert factors[999] == pytest.approx(0, abs=1e-5)
+    assert all(a > b for a, b in pairwise(factors[9:]))
+    assert Cosine().factor(0, 10) == 1
+
+
+# --- resuming -------------------------------------------------------------------------------------
+
+
+class PowerCut(BaseException):
+    pass
+
+
+def cut_at(step):
+    def before(now):
+        if now == step:
+            raise PowerCut
+
+    return Noise(before)
+
+
+@pytest.mark.parametrize("stage", [DENOISER, replace(DENOISER, objective=RERG)])
+@pytest.mark.parametrize("cuts", [[1], [5], [4, 11]])
+def test_an_interrupted_training_ends_with_the_same_bits(stage, cuts, make):
+    whole = make(stage, folder="whole")
+    expected = whole.run()
+    for i, step in enumerate(cuts):
+        with pytest.raises(PowerCut):
+            make(stage, cut_at(step), seed=i).run()
+    last = make(stage, seed=99)  # what it starts with is forgotten
+    assert_same_bits(last.run(), expected)
+    assert without_speed(last.history) == without_speed(whole.history)
+
+
+def test_a_cut_between_checkpoints_goes_back_to_the_last_one(make):
+    rare = replace(DENOISER, checkpoint_seconds=1e9)
+    expected = make(folder="whole").run()
+    with pytest.raises(PowerCut):
+        make(rare, cut_at(5)).run()  # before any checkpoint
+    assert_same_bits(make(rare).run(), expected)
+
+
+def test_a_finished_training_is_not_trained_again(make):
+    expected = make().run()
+    again = make(crops=cut_at(0), seed=99)
+    assert_same_bits(again.run(), expected)
+    assert again.step == 12
+
+
+def test_sigterm_writes_a_checkpoint_from_which_the_same_bits_follow(make):
+    handler = signal.getsignal(signal.SIGTERM)
+    rare = replace(DENOISER, checkpoint_seconds=1e9)
+
+    def terminate(step):
+        if step == 6:
+            signal.raise_signal(signal.SIGTERM)
+
+    stopped = make(rare, Noise(terminate))
+    with pytest.raises(Interrupted, match="stopped at step 7"):
+        stopped.run()
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert stopped.checkpoints.load()["step"] == 7
+    steps = []
+    result = make(rare, Noise(steps.append), seed=99).run()
+    assert steps == [7, 8, 9, 10, 11]
+    assert_same_bits(result, make(folder="whole").run())
+
+
+KILLED = """
+    import sys
+    from pathlib import Path
+    import torch
+    sys.path.insert(0, sys.argv[1])
+    from test_training import CPU, DENOISER, Noise, replace
+    from rglib.networks import build
+    from rglib.training import Trainer
+
+    folder = Path(sys.argv[2])
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    networks = {"P": build("P", widths=(4, 6, 8, 8), blocks=1)}
+    stage = replace(DENOISER, steps=150)
+    trainer = Trainer(stage, networks, Noise(), folder=folder, fingerprint="test", device=CPU)
+    weights = trainer.run()
+    torch.save(weights, folder / "weights.pt")
+"""
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_ends_with_the_same_bits(tmp_path, request):
+    tests = str(request.path.parent)
+
+    def start(folder):
+        command = [sys.executable, "-c", textwrap.dedent(KILLED), tests, str(folder)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def weights(folder):
+        return torch.load(folder / "weights.pt", weights_only=True)
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed, rng = tmp_path / "killed", np.random.default_rng(0)
+    newest = killed / "checkpoints" / "newest.ckpt"
+    kills = 0
+    for _ in range(4):
+        process = start(killed)
+        before = newest.stat().st_mtime if newest.exists() else 0
+        while process.poll() is None and not (newest.exists() and newest.stat().st_mtime > before):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 2
+    assert start(killed).wait() == 0
+    assert_same_bits(weights(killed), weights(tmp_path / "whole"))
+
+
+def test_two_trainings_in_one_folder_are_refused(make):
+    refused = []
+
+    def train_too(step):
+        if step == 3:
+            with pytest.raises(TrainingError, match="is being trained by process"):
+                make(seed=1).run()
+            refused.append(step)
+
+    make(crops=Noise(train_too)).run()
+    assert refused == [3]
+    make(seed=1).run()  # the lock was given back
+
+
+# --- updates --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sometimes:
+    """Draws the weights towards zero, but has no finite loss (or gradient) in some steps."""
+
+    nan_steps: frozenset = frozenset()
+    broken: str = "loss"
+    learns: tuple[str, ...] = ("P",)
+    uses: tuple[str, ...] = ()
+
+    def __call__(self, networks, x_hat, step, seed):
+        loss = sum(p.square().sum() for p in networks["P"].parameters())
+        if step in self.nan_steps:
+            weight = next(iter(networks["P"].parameters()))
+            # the square root of 0 has an infinite slope
+            loss = loss * torch.nan if self.broken == "loss" else loss + (0 * weight).sum().sqrt()
+        return Losses({"size": loss})
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_a_non_finite_update_is_skipped_and_counted(broken, make):
+    objective = Sometimes(frozenset({2, 3}), broken)
+    run = make(replace(DENOISER, objective=objective, ema=None, log_every=1, clip=1.0))
+    seen = []
+    for _ in range(6):
+        run.update(torch.zeros(1, 3, 8, 8))
+        seen.append((run.parameters[0].detach().clone(), run.skipped_in_a_row))
+    assert [skipped for _, skipped in seen] == [0, 0, 1, 2, 0, 0]
+    moved = [not torch.equal(a, b) for (a, _), (b, _) in pairwise(seen)]
+    assert moved == [True, False, False, True, True]
+    assert all(p.isfinite().all() for p in run.parameters)
+
+
+def test_a_skipped_update_changes_nothing_that_adam_remembers(make):
+    stage = replace(DENOISER, ema=None, schedule=StepDecay(every=100, gamma=1.0))
+    results = []
+    for nan_steps, steps in (frozenset(), 5), (frozenset({1, 3, 4}), 8):
+        run = make(replace(stage, objective=Sometimes(nan_steps)))
+        for _ in range(steps):
+            run.update(torch.zeros(1, 3, 8, 8))
+        results.append(run.result())
+    assert_same_bits(*results)
+
+
+def test_a_training_without_finite_updates_gives_up_and_says_where(make):
+    objective = Sometimes(frozenset(range(3, 99)))
+    run = make(replace(DENOISER, objective=objective, steps=99))
+    with pytest.raises(TrainingError, match="20 non-finite updates in a row at step 22"):
+        run.run()
+    assert all(p.isfinite().all() for p in run.parameters)
+
+
+def test_updates_are_adams_with_the_scheduled_rate_and_clipped_gradients(make, tiny):
+    stage = replace(DENOISER, objective=Sometimes(), ema=None, clip=0.1)
+    run, expected = make(stage), tiny("P")
+    adam = torch.optim.Adam(expected.parameters())
+    for step in range(5):
+        run.update(torch.zeros(1, 3, 8, 8))
+        adam.zero_grad()
+        sum(p.square().sum() for p in expected.parameters()).backward()
+        norm = torch.cat([p.grad.flatten() for p in expected.parameters()]).norm()
+        for p in expected.parameters():
+            p.grad *= 0.1 / norm
+        adam.param_groups[0]["lr"] = 1e-3 * Cosine(warmup=3).factor(step, 12)
+        adam.step()
+    for ours, theirs in zip(run.parameters, expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_result_is_the_average_of_the_weights_where_the_stage_says_so(make):
+    run = make(replace(DENOISER, ema=0.5))
+    average = [p.detach().clone() for p in run.parameters]
+    for step in range(8):
+        run.update(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(step)))
+        decay = min(0.5, (1 + step) / (10 + step))
+        pairs = zip(average, run.parameters, strict=True)
+        average = [decay * a + (1 - decay) * p.detach() for a, p in pairs]
+    last = [p.detach().clone() for p in run.parameters]
+    result = run.result()["P"].values()
+    for ours, expected, weights in zip(result, average, last, strict=True):
+        torch.testing.assert_close(ours, expected)
+        assert not torch.equal(ours, weights)
+
+
+def test_networks_that_are_only_used_stay_as_they_are(tiny, tmp_path):
+    @dataclass(frozen=True)
+    class FromP:
+        learns = ("G",)
+        uses = ("P",)
+
+        def __call__(self, networks, x_hat, step, seed):
+            target = networks["P"](x_hat, 0.1)
+            return Losses({"distance": (networks["G"](x_hat) - target).square().mean()})
+
+    networks = {"P": tiny("P"), "G": tiny("G")}
+    before = {role: [p.clone() for p in net.parameters()] for role, net in networks.items()}
+    stage = replace(DENOISER, objective=FromP(), steps=3, ema=None)
+    run = Trainer(stage, networks, Noise(), folder=tmp_path, fingerprint="", device=CPU)
+    assert run.run().keys() == {"G"}
+    assert all(map(torch.equal, before["P"], networks["P"].parameters()))
+    assert not any(map(torch.equal, before["G"], networks["G"].parameters()))
+
+
+@pytest.mark.parametrize("objective", [Denoising(), RERG])
+def test_training_on_one_batch_lowers_its_loss(objective, make):
+    stage = replace(DENOISER, objective=objective, schedule=StepDecay(every=100, gamma=1.0))
+    run = make(replace(stage, lr=2e-3, ema=None))
+    batch = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def loss():
+        return run.stage.objective(run.networks, batch, 0, 0).total.item()
+
+    before = loss()
+    for _ in range(25):
+        run.step = 0
+        run.update(batch)
+    assert loss() < 0.9 * before
+
+
+# --- the history ----------------------------------------------------------------------------------
+
+
+def test_the_history_has_a_row_every_few_steps_and_at_the_end(make, tmp_path):
+    make(replace(DENOISER, steps=8, log_every=3)).run()
+    table = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert table["step"].tolist() == [0, 3, 6, 7]
+    factors = [Cosine(warmup=3).factor(step, 8) for step in table["step"]]
+    np.testing.assert_allclose(table["lr"], 1e-3 * np.array(factors))
+    assert (table["images_per_second"] > 0).all()
+
+
+def test_a_row_has_each_loss_its_gradient_and_how_the_fixed_points_ended(make):
+    run = make(replace(DENOISER, objective=RERG, steps=3, log_every=1))
+    run.run()
+    row = run.history[-1]
+    terms = ("FB", "link", "GD")
+    assert row["loss"] == pytest.approx(sum(row[f"loss_{term}"] for term in terms))
+    assert all(row[f"gradient_{term}"] > 0 for term in terms)
+    for fixed_point in ("f", "g"):
+        ends = ("converged", "out_of_steps", "diverged", "non_finite")
+        assert sum(row[f"{fixed_point}_{end}"] for end in ends) == pytest.approx(1)
+        assert 1 <= row[f"{fixed_point}_iterations"] <= 3
+    assert row["skipped_in_a_row"] == 0
+
+
+def test_the_gradient_norm_of_a_term_is_over_all_networks(make):
+    run = make(replace(DENOISER, objective=Sometimes(), log_every=1))
+    size = torch.cat([p.detach().flatten() for p in run.parameters]).norm().item()
+    row = run.update(torch.zeros(1, 3, 8, 8))
+    assert row["loss_size"] == pytest.approx(size**2)
+    assert row["gradient_size"] == pytest.approx(2 * size)
+
+
+def test_the_monitor_is_asked_at_its_own_pace(make):
+    def monitor(networks):
+        assert isinstance(networks["P"], nn.Module)
+        return {"health": 1.0}
+
+    run = make(replace(DENOISER, log_every=1, monitor_every=4), monitor=monitor)
+    run.run()
+    assert [row["step"] for row in run.history if "health" in row] == [0, 4, 8]

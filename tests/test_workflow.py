@@ -1,0 +1,494 @@
+"""The workflow as a user runs it, at the scale of config/test.yaml, in copies of the project."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+METHODS = ["gauss", "mtdeq", "pnpreg", "rg1", "deqgd", "rerg"]
+BY_DESCENT = METHODS[2:]
+TABLES = {
+    1: ["completion80", "completion90", "deblur_s1.6", "deblur_s2.0"],
+    2: [
+        *(
+            f"sr2_{kernel}_n{sigma}"
+            for kernel in ("bicubic", "gaussian")
+            for sigma in ("0", "0.01")
+        ),
+        *(
+            f"sr3_{kernel}_n{sigma}"
+            for kernel in ("bicubic", "gaussian")
+            for sigma in ("0", "0.01")
+        ),
+    ],
+}
+PROBLEMS = TABLES[1] + TABLES[2]
+REPORT = {
+    "results",
+    "make_tables table=1",
+    "make_tables table=2",
+    "make_convergence",
+    "make_claims",
+    "make_fig1",
+    "make_fig2",
+    "all",
+}
+LIMIT = 600  # seconds of any one command
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project, in a folder of its own."""
+
+    folder: Path
+
+    @classmethod
+    def copied(cls, folder):
+        """Copy what git tracks or would track."""
+        command = ["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"]
+        listed = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        return cls(folder)
+
+    def copy(self, folder):
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+    def __truediv__(self, name):
+        return self.folder / name
+
+    def start(self, *arguments, overlay=None, config="config/test.yaml"):
+        """Start snakemake with an overlay over a configuration; no mirror, no internet."""
+        files = [config] if config else []
+        if overlay is not None:
+            (self / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+            files.append("overlay.yaml")
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        kept = {k: v for k, v in os.environ.items() if k not in ("RGLIB_MIRRORS", "PYTHONPATH")}
+        return subprocess.Popen(
+            [*command, "--configfile", *files] if files else command,
+            cwd=self.folder,
+            env=kept | {"PYTHONPATH": str(self.folder), "RGLIB_OFFLINE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def snakemake(self, *arguments, fails=False, **options):
+        """Run snakemake to its end and return what it said."""
+        process = self.start(*arguments, **options)
+        try:
+            said, _ = process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        assert (process.returncode != 0) == fails, said
+        return said
+
+    def planned(self, *targets, **options):
+        """The jobs of a dry run, each as its rule and wildcards."""
+        said = self.snakemake("--dry-run", *targets, **options)
+        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)+)", said, re.M)
+        wildcards = [re.search(r"^ +wildcards: (.*)$", block, re.M) for _, block in blocks]
+        jobs = [
+            rule + (f" {found.group(1)}" if found else "")
+            for (rule, _), found in zip(blocks, wildcards, strict=True)
+        ]
+        total = re.search(r"^total +(\d+)$", said, re.M)
+        assert len(jobs) == (int(total.group(1)) if total else 0), said
+        assert jobs or "Nothing to be done" in said, said
+        return set(jobs)
+
+    def append(self, module, code):
+        with (self / module).open("a") as file:
+            file.write(f"\n{code}\n")
+
+    def configure(self, change):
+        """Change config.yaml itself: overlays only add."""
+        config = yaml.safe_load((self / "config.yaml").read_text())
+        change(config)
+        (self / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def digests(self, folder):
+        files = (path for path in (self / folder).rglob("*") if path.is_file())
+        return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def evaluate(*methods):
+    return {f"evaluate method={method}" for method in methods}
+
+
+def changed(key, value):
+    """A configuration with the one entry at a dotted path."""
+    for part in reversed(key.split("/")):
+        value = {part: value}
+    return value
+
+
+@contextmanager
+def restored(path):
+    """Put a file's content back afterwards."""
+    content = path.read_bytes()
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+
+
+def wait_for(condition, process):
+    """Wait until a condition holds while a process runs."""
+    limit = time.monotonic() + LIMIT
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    """The project as it is committed, nothing run yet."""
+    return Project.copied(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="session")
+def finished(source, tmp_path_factory):
+    """The project with everything made; to look at, not to change."""
+    project = source.copy(tmp_path_factory.mktemp("finished") / "project")
+    project.snakemake()
+    return project
+
+
+@pytest.fixture(scope="session")
+def to_plan(finished, tmp_path_factory):
+    """A finished project for dry runs; a test puts back what it changes."""
+    return finished.copy(tmp_path_factory.mktemp("to_plan") / "project")
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A finished project to change."""
+    return finished.copy(tmp_path / "project")
+
+
+# --- what a run makes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [1, 2])
+def test_the_tables_have_the_papers_rows_and_columns(finished, table):
+    csv = pd.read_csv(finished / f"results/table{table}.csv")
+    assert ",".join(csv) == (
+        "table,method,problem_id,psnr_db,ssim,psnr_best_db,iterations,converged,seconds,"
+        "paper_psnr_db,paper_ssim"
+    )
+    rows = [(method, problem) for method in METHODS for problem in TABLES[table]]
+    assert sorted(zip(csv.method, csv.problem_id, strict=True)) == sorted(rows)
+    assert (csv.table == table).all() and csv.notna().all(axis=None)
+
+
+def test_results_have_a_row_for_every_method_problem_and_image(finished):
+    results = pd.read_csv(finished / "results/results.csv")
+    assert ",".join(results) == (
+        "method,problem_id,image,height,width,psnr_start_db,ssim_start,psnr_db,ssim,psnr_best_db,"
+        "iteration_best,iterations,outcome,seconds"
+    )
+    images = results.image.nunique()
+    assert len(results) == len(METHODS) * len(PROBLEMS) * images
+    assert not results.duplicated(["method", "problem_id", "image"]).any()
+
+
+def test_the_convergence_starts_at_the_starting_point(finished):
+    convergence = pd.read_csv(finished / "results/convergence.csv")
+    assert ",".join(convergence) == "method,problem_id,iteration,psnr_db"
+    start = convergence[convergence.iteration == 0].set_index(["method", "problem_id"]).psnr_db
+    results = pd.read_csv(finished / "results/results.csv")
+    expected = results.groupby(["method", "problem_id"]).psnr_start_db.mean()
+    assert len(start) == len(METHODS) * len(PROBLEMS)
+    assert (start - expected).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "name", ["table1.md", "table1.tex", "table2.md", "table2.tex", "claims.md"]
+)
+def test_every_text_says_what_made_it(finished, name):
+    text = (finished / "results" / name).read_text(encoding="utf-8")
+    for fact in ("Run test, configuration ", "embedded test photographs", "8-8-8-8", "Machine: "):
+        assert fact in text
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "results", "convergence", "claims"])
+def test_every_csv_has_metadata(finished, name):
+    metadata = json.loads((finished / f"results/{name}.csv-metadata.json").read_text())
+    columns = [column["name"] for column in metadata["tableSchema"]["columns"]]
+    assert columns == list(pd.read_csv(finished / f"results/{name}.csv"))
+    assert metadata["dc:provenance"]["run"] == "test"
+
+
+@pytest.mark.parametrize("figure", ["fig1", "fig2"])
+def test_every_figure_says_what_made_it(finished, figure):
+    with Image.open(finished / f"results/{figure}.png") as picture:
+        assert "Run test, configuration " in picture.text["Description"]
+    assert (finished / f"results/{figure}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_stage_has_weights_a_card_a_history_and_tensorboard_files(finished):
+    for stage in ("denoiser", "residual", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"):
+        card = json.loads((finished / f"work/test/models/{stage}/card.json").read_text())
+        assert card["stage"] == stage and not card["given"]
+        assert list((finished / f"work/test/models/{stage}").glob("*.safetensors"))
+        training = finished / f"work/test/training/{stage}"
+        assert {"step", "loss", "lr"} <= set(pd.read_csv(training / "history.csv"))
+        assert list((training / "tensorboard").iterdir())
+
+
+def test_nothing_intermediate_lies_outside_work(finished, source):
+    made = {path.name for path in finished.folder.iterdir()}
+    assert made - {path.name for path in source.folder.iterdir()} <= {
+        "work",
+        "results",
+        ".snakemake",
+    }
+
+
+# --- what runs again ------------------------------------------------------------------------------
+
+
+def test_a_second_run_does_nothing(project):
+    assert "Nothing to be done" in project.snakemake()
+
+
+@pytest.mark.parametrize("target", ["tables", "figures", "models"])
+def test_the_targets_are_made_by_a_full_run(to_plan, target):
+    assert to_plan.planned(target) == set()
+
+
+def test_a_single_figure_can_be_asked_for_without_options(project):
+    (project / "results/fig2.pdf").unlink()
+    assert project.planned("results/fig2.pdf") == {"make_fig2"}
+    project.snakemake("results/fig2.pdf")
+    assert (project / "results/fig2.pdf").exists()
+
+
+CHANGES = [
+    ("stages/rg1/optimiser/lr", 2.0e-5, {"train_rg1"} | evaluate("rg1") | REPORT),
+    ("stages/deqgd/budget/steps", 3, {"train_deqgd"} | evaluate("deqgd") | REPORT),
+    ("problems/completion80/lr", 0.02, evaluate(*BY_DESCENT) | REPORT),
+    ("admm/completion/iterations", 3, evaluate("gauss", "mtdeq") | REPORT),
+    ("methods/rg1/label", "RG one", REPORT),
+    ("stages/rg1/log/every", 2, REPORT),
+    ("threads/train", 2, set()),
+    ("mirrors", ["elsewhere"], set()),
+    ("ablations/rerg_seed/stage/seed", 2, set()),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "again"), CHANGES, ids=[key for key, _, _ in CHANGES])
+def test_a_changed_setting_reruns_what_depends_on_it_and_no_more(to_plan, key, value, again):
+    assert to_plan.planned(overlay=changed(key, value)) == again
+
+
+def test_the_ablations_reuse_the_networks_and_evaluations_of_the_tables(to_plan):
+    ablations = yaml.safe_load((ROOT / "config.yaml").read_text())["ablations"]
+    trained = {f"train_{name}" for name, ablation in ablations.items() if "stage" in ablation}
+    expected = trained | evaluate(*ablations) | {"make_ablations", "ablations"}
+    assert to_plan.planned("ablations") == expected
+
+
+CODE = {
+    "rglib/objectives/equilibrium.py": (
+        {"train_mtdeq", "train_rg1", "train_deqgd", "train_rerg"}
+        | evaluate("mtdeq", "rg1", "deqgd", "rerg")
+        | REPORT
+    ),
+    "rglib/objectives/pnpreg.py": (
+        {"train_pnpreg", "train_rg1", "train_deqgd", "train_rerg"} | evaluate(*BY_DESCENT) | REPORT
+    ),
+    "rglib/evaluation.py": evaluate(*METHODS) | REPORT,
+    "rglib/claims.py": {"make_claims"},
+}
+
+
+@pytest.mark.parametrize("module", CODE)
+def test_changed_code_reruns_what_uses_it_and_no_more(to_plan, module):
+    with restored(to_plan / module):
+        to_plan.append(module, "CHANGED = 1")
+        assert to_plan.planned() - {"all"} == CODE[module] - {"all"}
+
+
+def test_changed_comments_and_docstrings_rerun_nothing(project):
+    for path in (project / "rglib").rglob("*.py"):
+        path.write_text(f"# A comment.\n{path.read_text()}\n'''Another docstring.'''\n")
+    assert project.planned() == set()
+
+
+# --- another run, given weights, the test set out of reach ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other(finished, tmp_path_factory):
+    """After the run `test` another one: pnpReG alone, weights given, Set5 out of reach."""
+    project = finished.copy(tmp_path_factory.mktemp("other") / "project")
+    before = project.digests("work/test")
+    given = {role: {"file": f"work/test/models/pnpreg/{role}.safetensors"} for role in "PG"}
+    overlay = {
+        "run": "other",
+        "init": "weights",
+        "data": {"test": "set5", "test_stand_in": "embedded_test"},
+    }
+
+    def change(config):
+        config["methods"] = {"pnpreg": config["methods"]["pnpreg"]}
+        config["weights"] = {"pnpreg": given}
+
+    with restored(project / "config.yaml"):
+        project.configure(change)
+        said = project.snakemake(overlay=overlay)
+    return project, before, said
+
+
+def test_a_stage_with_given_weights_is_not_trained(other):
+    project, _, said = other
+    assert "rule given_pnpreg" in said and "train_" not in said
+    card = json.loads((project / "work/other/models/pnpreg/card.json").read_text())
+    assert card["given"] and card["source"] == {r: f"{r}.safetensors" for r in "PG"}
+    assert not (project / "work/other/training").exists()
+
+
+def test_runs_are_kept_apart(other):
+    project, before, _ = other
+    assert project.digests("work/test") == before
+    assert project.planned() == REPORT
+
+
+def test_a_stand_in_for_the_test_set_is_named_everywhere(other):
+    project, _, said = other
+    named = "embedded test photographs instead of Set5"
+    assert "THE TEST SET Set5 IS OUT OF REACH" in said
+    for name in ("table1.md", "table2.md", "table1.tex", "table2.tex", "claims.md"):
+        text = (project / "results" / name).read_text(encoding="utf-8")
+        assert "STAND-IN" in text and named in text, name
+    for name in ("table1", "table2", "results", "convergence", "claims"):
+        metadata = json.loads((project / f"results/{name}.csv-metadata.json").read_text())
+        assert metadata["dc:provenance"]["stand_in_for"] == "Set5"
+    for name in ("fig1", "fig2"):
+        with Image.open(project / f"results/{name}.png") as picture:
+            assert named in picture.text["Description"]
+        pdf = (project / f"results/{name}.pdf").read_bytes()
+        assert named.encode() in pdf or named.encode("utf-16-be") in pdf
+
+
+def test_without_a_stand_in_it_stops_and_says_what_to_do(source, tmp_path):
+    project = source.copy(tmp_path / "project")
+    said = project.snakemake(fails=True, overlay={"data": {"test": "set5", "test_stand_in": None}})
+    assert "the data set Set5 (set5) is out of reach" in said and "RGLIB_MIRRORS" in said
+    assert not (project / "results").exists()
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+MISTAKES = [
+    ("stages/rg1/optimiser/learning_rate", 1.0e-5, "stages.rg1.optimiser.learning_rate"),
+    ("evaluation/iterations", "many", "evaluation.iterations"),
+    ("network/blocks", 0, "network.blocks"),
+    ("methods/rg1/stage", "rg2", "methods.rg1.stage"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "named"), MISTAKES, ids=[key for key, _, _ in MISTAKES])
+def test_a_mistake_stops_before_any_job_and_names_the_key(source, key, value, named):
+    said = source.snakemake(fails=True, overlay=changed(key, value))
+    assert f"{named}: " in said and "the configuration has mistakes" in said
+    assert not (source / "work").exists() and "Traceback" not in said
+
+
+# --- interruptions --------------------------------------------------------------------------------
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(project):
+    shutil.rmtree(project / "work/test/restored/pnpreg")
+    target = "work/test/evaluation/pnpreg.csv"
+    options = {"overlay": {"evaluation": {"iterations": 12}}}
+
+    def kept():
+        stamps = (project / "work/test/restored/pnpreg").glob("*/fingerprint")
+        return {path: path.stat().st_mtime_ns for path in stamps}
+
+    process = project.start(target, **options)
+    wait_for(lambda: len(kept()) >= 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = kept()
+    assert 2 <= len(before) < len(PROBLEMS), "the evaluation was over before it was killed"
+    assert "--unlock" in project.snakemake(target, fails=True, **options)
+    project.snakemake("--unlock", **options)
+    project.snakemake(target, **options)
+    after = kept()
+    assert len(after) == len(PROBLEMS) and before.items() <= after.items()
+    results = pd.read_csv(project / target)
+    assert list(results.problem_id.unique()) == PROBLEMS and (results.iterations == 11).all()
+
+
+def test_a_terminated_training_goes_on_where_it_was(project):
+    log = project / "work/test/logs/train_denoiser.log"
+    log.unlink()
+    target = "work/test/models/denoiser/card.json"
+    options = {"overlay": changed("stages/denoiser/budget/steps", 300)}
+    process = project.start(target, **options)
+    wait_for(lambda: log.exists() and log.read_text().count("'step'") > 5, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=LIMIT)
+    assert process.returncode != 0, "the training was over before it was stopped"
+    project.snakemake(target, **options)
+    resumed = re.search(r"resumed at step (\d+) of 300", log.read_text())
+    assert resumed and int(resumed.group(1)) > 5
+    history = pd.read_csv(project / "work/test/training/denoiser/history.csv")
+    assert list(history.step) == list(range(300))
+
+
+# --- snakemake's own tools ------------------------------------------------------------------------
+
+
+def test_a_stage_overfits_one_batch(project):
+    project.snakemake("work/test/overfit/rg1.json")
+    said = json.loads((project / "work/test/overfit/rg1.json").read_text())
+    assert said["stage"] == "rg1" and said["loss_after"] < said["loss_before"]
+
+
+def test_lint_is_clean(source):
+    assert "Congratulations" in source.snakemake("--lint")
+
+
+@pytest.mark.parametrize("scale", ["paper", "gpu", "starting_weights"])
+def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
+    jobs = source.planned(config=f"config/{scale}.yaml")
+    trained = {job for job in jobs if job.startswith("train_")}
+    stages = {"denoiser", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}
+    stages |= set() if scale == "paper" else {"residual"}
+    assert trained == {f"train_{stage}" for stage in stages}
+    assert evaluate(*METHODS) | REPORT <= jobs
+
+
+def test_the_report_holds_tables_figures_and_claims(project):
+    project.snakemake("--report", "results/report.html")
+    report = (project / "results/report.html").read_text(encoding="utf-8")
+    for name in ("table1.md", "table2.md", "fig1.png", "fig2.png", "claims.md"):
+        assert name in report

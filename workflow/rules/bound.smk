@@ -1,0 +1,70 @@
+# Theorem 1 on the trained networks: one job for each method with a G, then a table and a figure.
+
+
+localrules:
+    make_bound,
+    make_bound_figure,
+
+
+rule bound_of_method:
+    input:
+        P=lambda wildcards: weights_of(denoiser_of(wildcards), ["P"])["P"],
+        G=lambda wildcards: weights_of(stage_of(wildcards.method), ["G"])["G"],
+        test_set=f"{RUN}/test_set.json",
+    output:
+        f"{RUN}/bound/{{method}}.csv",
+    log:
+        f"{RUN}/logs/bound_{{method}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/bound_{{method}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]["evaluate"]
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        denoiser=denoiser_of,
+        bound={key: config["bound"][key] for key in config["bound"] if key != "denoiser"},
+        equilibrium={key: config["equilibrium"][key] for key in ("eta_fb", "eta_gd", "guard")},
+        s_255={problem: config["problems"][problem]["s_255"] for problem in config["problems"]},
+        network=config["network"],
+        code=CODE("rglib.bound"),
+    script:
+        "../scripts/bound.py"
+
+
+rule make_bound:
+    input:
+        **MADE_BY,
+        bounds=expand(f"{RUN}/bound/{{method}}.csv", method=GD_METHODS),
+    output:
+        csv="results/bound.csv",
+        metadata="results/bound.csv-metadata.json",
+    log:
+        f"{RUN}/logs/bound.log",
+    conda:
+        "../../environment.yml"
+    params:
+        configuration=CONFIGURATION,
+        code=CODE("rglib.bound_report"),
+    script:
+        "../scripts/report_bound.py"
+
+
+rule make_bound_figure:
+    input:
+        **MADE_BY,
+        bound="results/bound.csv",
+    output:
+        pdf="results/bound.pdf",
+        png=report("results/bound.png", caption="../report/bound.rst", category="Figures"),
+    log:
+        f"{RUN}/logs/bound_figure.log",
+    conda:
+        "../../environment.yml"
+    params:
+        configuration=CONFIGURATION,
+        code=CODE("rglib.bound_report"),
+        methods=GD_METHODS,
+    script:
+        "../scripts/report_bound_figure.py"

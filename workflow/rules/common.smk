@@ -1,0 +1,129 @@
+# Names and functions that the rules share.
+from os.path import dirname
+from shutil import which
+
+from rglib.ablations import active, expanded, left_out, references
+from rglib.provenance import code_hash
+from rglib.validation import ROLE, SECTIONS, learned_roles
+
+RUN = f"work/{config['run']}"
+METHODS = list(config["methods"])
+WITH_ABLATIONS = expanded(config)
+ON_GPU = config["device"] == "cuda" or (config["device"] == "auto" and which("nvidia-smi"))
+GPUS_PER_JOB = 1 if ON_GPU else 0
+
+SETTINGS = {"gradient_descent": "problems", "pnp_admm": "admm"}  # the section each one reads
+
+
+def CODE(*modules):
+    """What these modules of rglib compute, as a parameter: changed code reruns its rules."""
+    return [code_hash(module) for module in modules]
+
+
+def is_given(stage):
+    return config["init"] == "weights" and stage in config["weights"]
+
+
+def predecessors(stage):
+    """The stages whose networks a stage starts from, by role."""
+    starts = {} if is_given(stage) else WITH_ABLATIONS["stages"][stage]["init"]
+    return {role: start for role, start in starts.items() if start in config["stages"]}
+
+
+def with_predecessors(stages):
+    """Stages and all that they start from, each once, predecessors first."""
+    ordered = {}
+    for stage in stages:
+        ordered |= dict.fromkeys(with_predecessors(predecessors(stage).values()))
+        ordered[stage] = None
+    return list(ordered)
+
+
+def weights_of(stage, roles):
+    return {role: f"{RUN}/models/{stage}/{role}.safetensors" for role in roles}
+
+
+def card_of(stage):
+    return f"{RUN}/models/{stage}/card.json"
+
+
+def published(stage):
+    """The files of a trained stage: its card, then its weights by role."""
+    return [card_of(stage), *weights_of(stage, config["weights"][stage]).values()]
+
+
+def training_inputs(stage):
+    """The stores, and the networks that a stage starts from."""
+    starts = predecessors(stage).items()
+    return {
+        "train": f"{RUN}/store/train/store.json",
+        "validation": f"{RUN}/store/validation/store.json",
+        **{f"start_{role}": weights_of(start, [role])[role] for role, start in starts},
+    }
+
+
+def training_params(stage):
+    """What a stage's numbers depend on, and no more: what changes here trains it again."""
+    entry = WITH_ABLATIONS["stages"][stage]
+    sections = SECTIONS.get(entry["objective"], ())
+    return {
+        "stage": stage,
+        "learned": learned_roles(entry),
+        "starts": predecessors(stage),
+        "entry": {key: entry[key] for key in entry if key not in ("log", "seed", *sections)},
+        "shared": {section: config[section] | entry.get(section, {}) for section in sections},
+        "network": config["network"],
+        "seed": entry.get("seed", config["seed"]),
+        "code": CODE("rglib.training", f"rglib.objectives.{entry['objective']}"),
+    }
+
+
+def stage_of(method):
+    return WITH_ABLATIONS["methods"][method]["stage"]
+
+
+STAGES = with_predecessors(map(stage_of, METHODS))  # what the tables need
+MODEL_CARDS = [card_of(stage) for stage in STAGES]
+ALL_STAGES = with_predecessors(map(stage_of, WITH_ABLATIONS["methods"]))
+TRAINED = [stage for stage in ALL_STAGES if not is_given(stage)]
+GIVEN = [stage for stage in ALL_STAGES if is_given(stage)]
+
+
+def algorithm(wildcards):
+    return WITH_ABLATIONS["methods"][wildcards.method]["algorithm"]
+
+
+def network_of(wildcards):
+    return weights_of(stage_of(wildcards.method), [ROLE[algorithm(wildcards)]]).values()
+
+
+def settings_of(wildcards):
+    """The sections that this method's numbers depend on, and no others."""
+    section = SETTINGS[algorithm(wildcards)]
+    own = WITH_ABLATIONS["methods"][wildcards.method].get("evaluation", {})
+    return {"evaluation": config["evaluation"] | own, section: config[section]}
+
+
+ABLATIONS = active(config)
+COMPARED = [*references(ABLATIONS), *ABLATIONS]
+
+
+def ablation_evaluations(wildcards):
+    """Of the ablations and what they change, if all of these are configured."""
+    if unknown := left_out(config):
+        raise WorkflowError(
+            f"ablations.{unknown[0]}.method: {config['ablations'][unknown[0]]['method']!r} is "
+            f"none of the methods: {', '.join(METHODS)}"
+        )
+    return expand(f"{RUN}/evaluation/{{method}}.csv", method=COMPARED)
+
+
+def learns_P(stage):
+    roles = config["weights"][stage] if is_given(stage) else learned_roles(config["stages"][stage])
+    return "P" in roles
+
+
+def denoiser_of(wildcards):
+    """The stage whose P Theorem 1 has beside a method's G: the same one where it learns P."""
+    stage = stage_of(wildcards.method)
+    return stage if learns_P(stage) else config["bound"]["denoiser"]

@@ -1,0 +1,81 @@
+# Data sets and image stores. The manifests of the data sets are shared by all runs. They run again
+# when the definition of a data set changes; how one is found and downloaded (mirrors, code) does not
+# matter to what comes after.
+
+from rglib.datasets import definition, slug
+
+DATASETS = {slug(id): id for id in [*config["data"]["train"], *config["data"]["validation"]]}
+
+# The paper's crop at least, so that a stage's smaller crop does not build the stores anew.
+MIN_SIZE = max(128, *(stage["budget"]["crop"] for stage in config["stages"].values()))
+
+
+localrules:
+    downloads,
+    dataset,
+    test_set,
+
+
+# On a cluster, run this one first on a node that has internet.
+rule downloads:
+    input:
+        expand("work/data/{dataset}.json", dataset=DATASETS),
+        f"{RUN}/test_set.json",
+
+
+rule dataset:
+    output:
+        "work/data/{dataset}.json",
+    log:
+        "work/data/{dataset}.log",
+    wildcard_constraints:
+        dataset=r"[^/]+",
+    conda:
+        "../../environment.yml"
+    params:
+        id=lambda wildcards: DATASETS[wildcards.dataset],
+        definition=lambda wildcards: definition(DATASETS[wildcards.dataset]),
+        downloads="work/downloads",
+    script:
+        "../scripts/dataset.py"
+
+
+rule test_set:
+    output:
+        f"{RUN}/test_set.json",
+    log:
+        f"{RUN}/logs/test_set.log",
+    conda:
+        "../../environment.yml"
+    params:
+        id=config["data"]["test"],
+        stand_in=config["data"]["test_stand_in"],
+        definition=[
+            definition(id) for id in [config["data"]["test"], config["data"]["test_stand_in"]]
+        ],
+        downloads="work/downloads",
+    script:
+        "../scripts/test_set.py"
+
+
+rule store:
+    input:
+        lambda wildcards: expand(
+            "work/data/{dataset}.json", dataset=map(slug, config["data"][wildcards.split])
+        ),
+    output:
+        store=f"{RUN}/store/{{split}}/store.json",
+        index=f"{RUN}/store/{{split}}/index.csv",
+        pixels=f"{RUN}/store/{{split}}/pixels.npy",
+    log:
+        f"{RUN}/logs/store_{{split}}.log",
+    wildcard_constraints:
+        split="train|validation",
+    conda:
+        "../../environment.yml"
+    params:
+        min_size=MIN_SIZE,
+        exclude_leaks=config["data"]["exclude_leaks"],
+        code=CODE("rglib.images"),
+    script:
+        "../scripts/store.py"

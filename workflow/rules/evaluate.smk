@@ -1,0 +1,50 @@
+# Each method on all problems and test images: one job a method, resumed problem by problem.
+
+
+localrules:
+    observations,
+
+
+rule evaluate:
+    input:
+        weights=network_of,
+        test_set=f"{RUN}/test_set.json",
+    output:
+        results=f"{RUN}/evaluation/{{method}}.csv",
+        curves=f"{RUN}/evaluation/{{method}}_curves.csv",
+        images=directory(f"{RUN}/evaluation/{{method}}_images"),
+    log:
+        f"{RUN}/logs/evaluate_{{method}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/evaluate_{{method}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]["evaluate"]
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        algorithm=algorithm,
+        role=lambda wildcards: ROLE[algorithm(wildcards)],
+        problems=list(config["problems"]),
+        settings=settings_of,
+        network=config["network"],
+        kept=f"{RUN}/restored/{{method}}",
+        code=CODE("rglib.evaluation", "rglib.networks"),
+    script:
+        "../scripts/evaluate.py"
+
+
+rule observations:
+    input:
+        test_set=f"{RUN}/test_set.json",
+    output:
+        directory(f"{RUN}/evaluation/observations"),
+    log:
+        f"{RUN}/logs/observations.log",
+    conda:
+        "../../environment.yml"
+    params:
+        problems=list(config["problems"]),
+        code=CODE("rglib.problems", "rglib.images"),
+    script:
+        "../scripts/observations.py"

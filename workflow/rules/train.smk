@@ -1,0 +1,93 @@
+# The stages of training, one rule each, and stages whose weights are given.
+
+for stage in TRAINED:
+
+    rule:
+        name:
+            f"train_{stage}"
+        input:
+            **training_inputs(stage),
+        output:
+            **weights_of(stage, learned_roles(WITH_ABLATIONS["stages"][stage])),
+            card=card_of(stage),
+        log:
+            f"{RUN}/logs/train_{stage}.log",
+        benchmark:
+            f"{RUN}/benchmarks/train_{stage}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: config["threads"]["train"]
+        resources:
+            gpu=GPUS_PER_JOB,
+        params:
+            **training_params(stage),
+            folder=f"{RUN}/training/{stage}",
+        script:
+            "../scripts/train.py"
+
+    # A self-check: a stage that cannot lower the loss of one batch is broken.
+    rule:
+        name:
+            f"overfit_{stage}"
+        input:
+            **training_inputs(stage),
+        output:
+            f"{RUN}/overfit/{stage}.json",
+        log:
+            f"{RUN}/logs/overfit_{stage}.log",
+        conda:
+            "../../environment.yml"
+        threads: config["threads"]["train"]
+        resources:
+            gpu=GPUS_PER_JOB,
+        params:
+            **training_params(stage),
+            folder=f"{RUN}/training/overfit_{stage}",
+            steps=30,
+            lr=1e-4,
+        script:
+            "../scripts/overfit.py"
+
+
+for stage in GIVEN:
+
+    rule:
+        name:
+            f"given_{stage}"
+        output:
+            **weights_of(stage, config["weights"][stage]),
+            card=card_of(stage),
+        log:
+            f"{RUN}/logs/given_{stage}.log",
+        localrule: True
+        conda:
+            "../../environment.yml"
+        params:
+            stage=stage,
+            sources=config["weights"][stage],
+            network=config["network"],
+            downloads="work/downloads",
+            code=CODE("rglib.networks"),
+        script:
+            "../scripts/given.py"
+
+
+rule overfit:
+    input:
+        [f"{RUN}/overfit/{stage}.json" for stage in STAGES if not is_given(stage)],
+
+
+# Trained stages as 16-bit files to ship, the ones that `weights` names.
+rule publish_weights:
+    input:
+        [path for stage in config["weights"] for path in published(stage)],
+    log:
+        f"{RUN}/logs/publish_weights.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        stages=list(config["weights"]),
+        folder="weights",
+    script:
+        "../scripts/publish_weights.py"

@@ -1,0 +1,34 @@
+"""Measure both sides of Theorem 1 for one method on every problem and test image."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from rglib.bound import Search, in_float32, measure_all
+from rglib.configuration import device
+from rglib.evaluation import read_test_images
+from rglib.files import replacing
+from rglib.manifest import Manifest
+
+logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
+torch.set_num_threads(snakemake.threads)
+torch.backends.cudnn.allow_tf32 = False  # fixed points this exact need all of float32
+params, on = snakemake.params, device(snakemake.config["device"])
+P, G = (
+    in_float32(role, Path(snakemake.input[role]), network=params.network, device=on)
+    for role in ("P", "G")
+)
+table = measure_all(
+    P,
+    G,
+    read_test_images(Manifest.read(Path(snakemake.input.test_set))),
+    sigmas={problem_id: s / 255 for problem_id, s in params.s_255.items()},
+    crop=params.bound["crop"],
+    search=Search.of(params.bound, params.equilibrium),
+    device=on,
+)
+table.insert(0, "method", snakemake.wildcards.method)
+table.insert(3, "denoiser", params.denoiser)
+with replacing(Path(snakemake.output[0])) as partial:
+    table.to_csv(partial, index=False)

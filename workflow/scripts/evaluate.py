@@ -1,0 +1,36 @@
+"""Evaluate one method on every problem and test image."""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import torch
+
+from rglib.configuration import device
+from rglib.datasets import Manifest
+from rglib.evaluation import EvaluationFiles, evaluate_method
+
+torch.set_num_threads(snakemake.threads)
+outputs, params, config = snakemake.output, snakemake.params, snakemake.config
+files = EvaluationFiles(
+    results=Path(outputs.results),
+    curves=Path(outputs.curves),
+    images=Path(outputs.images),
+    kept=Path(params.kept),
+)
+print(f"evaluating {snakemake.wildcards.method}: log in {snakemake.log[0]}", file=sys.stderr)
+with open(snakemake.log[0], "w", buffering=1) as log, redirect_stdout(log):
+    evaluate_method(
+        snakemake.wildcards.method,
+        algorithm=params.algorithm,
+        role=params.role,
+        weights=Path(snakemake.input.weights[0]),
+        network=params.network,
+        problems=params.problems,
+        settings=params.settings,
+        manifest=Manifest.read(Path(snakemake.input.test_set)),
+        files=files,
+        device=device(config["device"]),
+        precision=config["precision"],
+        code=params.code,
+    )

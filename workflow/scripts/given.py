@@ -1,0 +1,27 @@
+"""Take the weights of one stage from files or addresses instead of training it."""
+
+from pathlib import Path
+
+from rglib.download import Archive, download
+from rglib.stages import import_stage
+
+
+def local(source):
+    """The file itself, or its download."""
+    if source.get("file"):
+        return Path(source["file"])
+    archive = Archive(
+        url=source["url"], file=source["url"].rsplit("/", 1)[-1], sha256=source.get("sha256")
+    )
+    return download(archive, Path(snakemake.params.downloads))
+
+
+sources = snakemake.params.sources
+import_stage(
+    snakemake.params.stage,
+    {role: local(source) for role, source in sources.items()},
+    checksums={role: source.get("sha256") for role, source in sources.items()},
+    weights={role: Path(snakemake.output[role]) for role in sources},
+    network=snakemake.params.network,
+    card=Path(snakemake.output.card),
+)

@@ -1,0 +1,22 @@
+"""Draw figure 2: mean PSNR over the iterations of gradient descent."""
+
+import sys
+
+import pandas as pd
+
+from rglib.figures import fig2, save
+from rglib.provenance import read_provenance
+
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
+
+methods = snakemake.config["methods"]
+provenance = read_provenance(
+    snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
+)
+figure = fig2(
+    pd.read_csv(snakemake.input.convergence),
+    labels={method: methods[method]["label"] for method in snakemake.params.methods},
+    provenance=provenance,
+)
+for path in snakemake.output:
+    save(figure, path, title="Figure 2: PSNR over the iterations", provenance=provenance)

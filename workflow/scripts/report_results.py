@@ -1,0 +1,22 @@
+"""Write results.csv: one row per method, problem and image."""
+
+import sys
+
+from rglib.provenance import read_provenance
+from rglib.results import read_results, write_csv
+
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
+
+results = read_results(
+    snakemake.input.evaluations,
+    methods=list(snakemake.config["methods"]),
+    problems=list(snakemake.config["problems"]),
+)
+write_csv(
+    results,
+    snakemake.output.csv,
+    title="Restorations, one row per method, problem and image",
+    provenance=read_provenance(
+        snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
+    ),
+)

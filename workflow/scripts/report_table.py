@@ -1,0 +1,40 @@
+"""Write one of the paper's tables as CSV, Markdown and LaTeX."""
+
+import sys
+
+from rglib.provenance import read_provenance
+from rglib.results import (
+    TABLE_COLUMNS,
+    latex_table,
+    markdown_table,
+    read_results,
+    summarise,
+    write_csv,
+    write_text,
+)
+
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
+
+config = snakemake.config
+provenance = read_provenance(config, test_set=snakemake.input.test_set, cards=snakemake.input.cards)
+summary = summarise(
+    read_results(
+        [snakemake.input.results],
+        methods=list(config["methods"]),
+        problems=list(config["problems"]),
+    )
+)
+table = int(snakemake.wildcards.table)
+layout = {
+    "table": table,
+    "labels": {method: entry["label"] for method, entry in config["methods"].items()},
+    "provenance": provenance,
+}
+write_csv(
+    summary.loc[summary["table"] == table, TABLE_COLUMNS],
+    snakemake.output.csv,
+    title=f"Table {table}: means over the images, ours beside the paper's",
+    provenance=provenance,
+)
+write_text(markdown_table(summary, **layout), snakemake.output.md)
+write_text(latex_table(summary, **layout), snakemake.output.tex)
