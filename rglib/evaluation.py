@@ -35,6 +35,7 @@ DIVERGED_ABOVE = (
 )
 
 Config = Mapping[str, Any]
+Row = Mapping[str, str | int]
 
 
 class Restorer(Protocol):
@@ -65,6 +66,7 @@ class EvaluationFiles:
 def evaluate_method(
     name: str,
     *,
+    seed: int,
     algorithm: str,
     role: str,
     weights: Path,
@@ -79,8 +81,9 @@ def evaluate_method(
 ) -> None:
     """Evaluate the network ``role`` in ``weights`` by an algorithm, see `restorer` and `evaluate`.
 
-    ``network`` is widths and blocks; ``settings`` the sections of the configuration that the
-    algorithm reads; ``code`` the hashes of the code, for the fingerprints.
+    ``seed`` is that of the training, for the tables; ``network`` is widths and blocks; ``settings``
+    the sections of the configuration that the algorithm reads; ``code`` the hashes of the code, for
+    the fingerprints.
 
     Raises:
         WeightsError: the weights belong to another network.
@@ -90,10 +93,10 @@ def evaluate_method(
     model = build(role, **network, arithmetic=arithmetic)
     load_into(model, weights)
     model = for_inference(model, device)
-    common = [name, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
+    common = [name, seed, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
     own = {problem: _settings_of(problem, settings) for problem in problems}
     evaluate(
-        name,
+        {"method": name, "seed": seed},
         {problem: restorer(algorithm, problem, model, settings) for problem in problems},
         read_test_images(manifest),
         files,
@@ -135,7 +138,7 @@ def read_test_images(manifest: Manifest) -> list[GroundTruth]:
 
 
 def evaluate(
-    name: str,
+    row: Row,
     restorers: Mapping[str, Restorer],
     images: Sequence[GroundTruth],
     files: EvaluationFiles,
@@ -146,7 +149,7 @@ def evaluate(
     """Restore every image of every problem and write the results, curves and images.
 
     Args:
-        name: of the method, written into the tables.
+        row: the method and the seed, which begin each row of the tables.
         restorers: the method made for each problem.
         images: the test images.
         files: where everything goes.
@@ -155,7 +158,7 @@ def evaluate(
     """
     quiet = not sys.stderr.isatty()
     total = len(restorers) * len(images)
-    with tqdm(total=total, desc=name, unit="image", disable=quiet) as progress:
+    with tqdm(total=total, desc=row["method"], unit="image", disable=quiet) as progress:
         for problem_id, method in restorers.items():
             folder = files.kept / problem_id
             if _kept(folder, fingerprints[problem_id]):
@@ -164,7 +167,7 @@ def evaluate(
             shutil.rmtree(folder, ignore_errors=True)
             tables = []
             for image in images:
-                tables.append(_evaluate_image(name, problem_id, method, image, folder, device))
+                tables.append(_evaluate_image(row, problem_id, method, image, folder, device))
                 progress.update()
             _keep(folder, fingerprints[problem_id], tables)
     _collect(files, list(restorers))
@@ -189,7 +192,7 @@ def _settings_of(problem_id: str, settings: Config) -> list[Any]:
 
 
 def _evaluate_image(
-    name: str,
+    row: Row,
     problem_id: str,
     method: Restorer,
     image: GroundTruth,
@@ -204,10 +207,8 @@ def _evaluate_image(
     curve = torch.cat(values).cpu()
     seconds = time.perf_counter() - began
     best = curve.nan_to_num(nan=-torch.inf).argmax().item()
-    row = {
-        "method": name,
-        "problem_id": problem_id,
-        "image": image.name,
+    of_image = {**row, "problem_id": problem_id, "image": image.name}
+    result = of_image | {
         "height": x.shape[-2],
         "width": x.shape[-1],
         "psnr_start_db": curve[0].item(),
@@ -221,9 +222,8 @@ def _evaluate_image(
         "seconds": round(seconds, 3),
     }
     write_png(folder / "images" / f"{image.name}.png", to_uint8(x.nan_to_num()))
-    curve_rows = {"method": name, "problem_id": problem_id, "image": image.name}
     points = {"iteration": range(len(curve)), "psnr_db": curve.tolist()}
-    return pd.DataFrame([row]), pd.DataFrame(curve_rows | points)
+    return pd.DataFrame([result]), pd.DataFrame(of_image | points)
 
 
 def _outcome(x: Tensor) -> str:

@@ -145,7 +145,7 @@ def fig1(
     """Draw crops of the restored images, one row per problem.
 
     The columns are the ground truth, the starting point and the methods; beneath each is the PSNR
-    of the whole image.
+    of the whole image. Of several seeds the first is shown.
 
     Args:
         results: what `rglib.results.read_results` returns.
@@ -246,7 +246,7 @@ def _panels(
 ) -> list[tuple[str, Path, str]]:
     """Title, file and caption of each panel of a row."""
     found = results[(results["problem_id"] == problem) & (results["image"] == image)]
-    of_method = found.set_index("method")
+    of_method = found.drop_duplicates("method").set_index("method")  # the first seed's
     missing = [method for method in labels if method not in of_method.index]
     if missing:
         raise ResultsError(f"no result of {', '.join(missing)} on {problem}, image {image}")

@@ -270,7 +270,7 @@ class Provenance:
     network: Network
     stages: tuple[Stage, ...]
     iterations: int
-    seed: int
+    seeds: tuple[int, ...]
     machine: str
     versions: tuple[tuple[str, str], ...]
 
@@ -319,7 +319,7 @@ class Provenance:
         return [
             *self.departures(),
             *agreeing,
-            f"Run {self.run}, configuration {self.configuration}, seed {self.seed}; "
+            f"Run {self.run}, configuration {self.configuration}, {self._seeds()}; "
             f"rglib {self.code}.",
             f"Machine: {self.machine}; {versions}.",
         ]
@@ -339,6 +339,9 @@ class Provenance:
         versions = dict(self.versions)
         return asdict(self) | {"versions": versions, "departures": self.departures()}
 
+    def _seeds(self) -> str:
+        return f"seed{'' if len(self.seeds) == 1 else 's'} {', '.join(map(str, self.seeds))}"
+
     def _training_data(self) -> list[tuple[int, str]]:
         """Number of images and words for each mix of data, with the stages that saw it."""
         stages: dict[tuple[int, str], list[str]] = {}
@@ -355,7 +358,7 @@ def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mappi
     """Gather the provenance of a run, on the machine that calls this.
 
     Args:
-        config: the active configuration; ``run``, ``seed``, ``network`` and
+        config: the active configuration; ``run``, ``seeds``, ``network`` and
             ``evaluation: iterations`` are read, the rest only hashed.
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
@@ -375,7 +378,7 @@ def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mappi
         network=Network(widths=tuple(network["widths"]), blocks=network["blocks"]),
         stages=tuple(_stage(card) for card in cards),
         iterations=_get(_get(config, "configuration", "evaluation"), "evaluation", "iterations"),
-        seed=_get(config, "configuration", "seed"),
+        seeds=tuple(_get(config, "configuration", "seeds")),
         machine=machine(),
         versions=(
             ("Python", platform.python_version()),

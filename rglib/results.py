@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,15 @@ from rglib.files import replacing
 from rglib.provenance import Provenance
 
 RESULT_COLUMNS = (
-    "method problem_id image height width psnr_start_db ssim_start psnr_db ssim psnr_best_db "
+    "method seed problem_id image height width psnr_start_db ssim_start psnr_db ssim psnr_best_db "
     "iteration_best iterations outcome seconds"
 ).split()
-CURVE_COLUMNS = "method problem_id image iteration psnr_db".split()
+CURVE_COLUMNS = "method seed problem_id image iteration psnr_db".split()
 TABLE_COLUMNS = (
     "table method problem_id psnr_db ssim psnr_best_db iterations converged seconds "
     "paper_psnr_db paper_ssim"
 ).split()
+SPREAD_COLUMNS = "seeds psnr_std_db ssim_std".split()  # of tables of several seeds
 CONVERGENCE_COLUMNS = "method problem_id iteration psnr_db".split()
 
 OUTCOMES = ("finished", "diverged", "non_finite")
@@ -61,18 +63,18 @@ class ResultsError(ValueError):
 
 
 def read_results(
-    paths: Sequence[Path], *, methods: Sequence[str], problems: Sequence[str]
+    paths: Sequence[Path], *, methods: Mapping[str, Sequence[int]], problems: Sequence[str]
 ) -> pd.DataFrame:
     """Read evaluations and check that every method restored every image of every problem.
 
     Args:
         paths: CSV files with `RESULT_COLUMNS`, in any order and of any division.
-        methods: ids of the methods that must be there.
+        methods: ids of the methods that must be there, with the seeds of each.
         problems: ids of the problems that must be there.
 
     Returns:
-        One row per method, problem and image, in the order of ``methods``, ``problems`` and the
-        images' names, with `RESULT_COLUMNS`.
+        One row per method, problem, seed and image, in the order of ``methods``, ``problems``, the
+        seeds and the images' names, with `RESULT_COLUMNS`.
 
     Raises:
         ResultsError: a column, method, problem or image is missing, unknown or there twice, or a
@@ -92,13 +94,13 @@ def read_results(
             f"{where}: {row['method']} on {row['problem_id']}, image {row['image']}, is 'finished' "
             f"with PSNR {row['psnr_db']} and SSIM {row['ssim']}; evaluate it again"
         )
-    return _ordered(results, ["image"], methods=methods, problems=problems)
+    return _ordered(results, ["seed", "image"], methods=list(methods), problems=problems)
 
 
 def read_curves(
     paths: Sequence[Path], *, methods: Sequence[str], problems: Sequence[str]
 ) -> pd.DataFrame:
-    """Read PSNR curves: one row per method, problem, image and iteration, with `CURVE_COLUMNS`.
+    """Read PSNR curves: a row per method, problem, seed, image and iteration, `CURVE_COLUMNS`.
 
     Methods or problems other than those asked for are left out; none is required.
 
@@ -107,7 +109,7 @@ def read_curves(
     """
     curves = _read(paths, CURVE_COLUMNS)
     wanted = curves["method"].isin(methods) & curves["problem_id"].isin(problems)
-    order = ["image", "iteration"]
+    order = ["seed", "image", "iteration"]
     return _ordered(curves[wanted], order, methods=methods, problems=problems)
 
 
@@ -140,11 +142,19 @@ def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _check_complete(
-    results: pd.DataFrame, where: str, *, methods: Sequence[str], problems: Sequence[str]
+    results: pd.DataFrame,
+    where: str,
+    *,
+    methods: Mapping[str, Sequence[int]],
+    problems: Sequence[str],
 ) -> None:
-    key = ["method", "problem_id", "image"]
+    key = ["method", "seed", "problem_id", "image"]
     images = sorted(set(results["image"]))
-    expected = pd.MultiIndex.from_product([methods, problems, images], names=key)
+    trained = [(method, seed) for method, seeds in methods.items() for seed in seeds]
+    expected = pd.MultiIndex.from_tuples(
+        [(*run, problem, image) for run, problem, image in product(trained, problems, images)],
+        names=key,
+    )
     found = pd.MultiIndex.from_frame(results[key])
     faults = {
         "missing": expected.difference(found),
@@ -155,11 +165,11 @@ def _check_complete(
         raise ResultsError(f"{where}: no rows; run the evaluation again")
     for fault, rows in faults.items():
         if len(rows):
-            method, problem, image = rows[0]
+            method, seed, problem, image = rows[0]
             raise ResultsError(
                 f"{where}: {len(rows)} of {len(expected)} results {fault}, first: method {method}, "
-                f"problem {problem}, image {image}; run the evaluation again or mend `methods` and "
-                "`problems` of the configuration"
+                f"seed {seed}, problem {problem}, image {image}; run the evaluation again or mend "
+                "`methods`, `seeds` and `problems` of the configuration"
             )
 
 
@@ -178,21 +188,24 @@ def _ordered(
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Average over the images and put the paper's values beside.
+    """Average over the images and seeds and put the paper's values beside.
 
     Args:
         results: what `read_results` returns.
 
     Returns:
         One row per method and problem, ordered by table, method and problem, with `TABLE_COLUMNS`
-        and ``images`` (their number). Means are nan where a restoration did not finish;
-        ``converged`` is the share of those that did, on [0, 1]; ``seconds`` is a sum. The paper's
-        columns are nan where it has no value.
+        `SPREAD_COLUMNS` and ``restorations`` (their number). Means are nan where a restoration did
+        not finish; ``converged`` is the share of those that did, on [0, 1]; ``seconds`` is a sum.
+        The standard deviations are those of the seeds' means over the images, nan for a single
+        seed. The paper's columns are nan where it has no value.
     """
     paper = paper_tables().set_index(["method", "problem_id"])
     rows = []
     for (method, problem), group in results.groupby(["method", "problem_id"], sort=False):
         finished = group["outcome"] == "finished"
+        by_seed = group[finished].groupby("seed")[["psnr_db", "ssim"]].mean()
+        spread = by_seed.std() if finished.all() else by_seed.std() * math.nan
         published = (PAPER_METHODS.get(method), problem)
         rows.append(
             {
@@ -207,11 +220,19 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
                 "seconds": group["seconds"].sum(),
                 "paper_psnr_db": paper["psnr_db"].get(published, math.nan),
                 "paper_ssim": paper["ssim"].get(published, math.nan),
-                "images": len(group),
+                "seeds": group["seed"].nunique(),
+                "psnr_std_db": spread["psnr_db"],
+                "ssim_std": spread["ssim"],
+                "restorations": len(group),
             }
         )
-    summary = pd.DataFrame(rows, columns=[*TABLE_COLUMNS, "images"])
+    summary = pd.DataFrame(rows, columns=[*TABLE_COLUMNS, *SPREAD_COLUMNS, "restorations"])
     return summary.sort_values("table", kind="stable", ignore_index=True)
+
+
+def table_columns(summary: pd.DataFrame) -> list[str]:
+    """The columns of a table's CSV, with `SPREAD_COLUMNS` where a method has several seeds."""
+    return TABLE_COLUMNS + (SPREAD_COLUMNS if (summary["seeds"] > 1).any() else [])
 
 
 def table_of(problem_id: str) -> int:
@@ -220,7 +241,7 @@ def table_of(problem_id: str) -> int:
 
 
 def convergence(curves: pd.DataFrame) -> pd.DataFrame:
-    """Average PSNR curves over the images.
+    """Average PSNR curves over the images and seeds.
 
     Args:
         curves: what `read_curves` returns.
@@ -231,12 +252,12 @@ def convergence(curves: pd.DataFrame) -> pd.DataFrame:
     """
     if curves.empty:
         return pd.DataFrame(columns=CONVERGENCE_COLUMNS)
-    images = curves.groupby(["method", "problem_id"])["image"].transform("nunique")
+    first = (curves["iteration"] == 0).groupby([curves["method"], curves["problem_id"]])
     finite = curves["psnr_db"].where(np.isfinite(curves["psnr_db"]))
-    groups = curves.assign(psnr_db=finite, images=images).groupby(
+    groups = curves.assign(psnr_db=finite, curves=first.transform("sum")).groupby(
         ["method", "problem_id", "iteration"], sort=False
     )
-    mean = groups["psnr_db"].mean().where(groups["psnr_db"].count() == groups["images"].first())
+    mean = groups["psnr_db"].mean().where(groups["psnr_db"].count() == groups["curves"].first())
     return mean.reset_index()[CONVERGENCE_COLUMNS]
 
 
@@ -262,6 +283,7 @@ def _escape_tex(text: str) -> str:
         "^": r"\textasciicircum{}",
         "σ": r"$\sigma$",
         "×": r"$\times$",
+        "±": r"$\pm$",
         "·": r"$\cdot$",
         MINUS: r"$-$",
         "<": r"$<$",
@@ -370,7 +392,17 @@ def _caption(provenance: Provenance) -> str:
         test_set = f"the STAND-IN test set {test_set} (not {provenance.stand_in_for})"
     return (
         f"Means over the images of {test_set}, last iterate; the best of ours in each column is "
-        "bold. The paper's values are on Set5."
+        f"bold.{_spread(provenance)} The paper's values are on Set5."
+    )
+
+
+def _spread(provenance: Provenance) -> str:
+    seeds = provenance.seeds
+    if len(seeds) == 1:
+        return ""
+    return (
+        f" ± is the standard deviation over {len(seeds)} seeds of the training, around their mean; "
+        "a method without it has given weights."
     )
 
 
@@ -398,12 +430,14 @@ def _row_groups(
 
     def ours(cell: pd.Series, problem: str) -> str:
         if cell["converged"] < 1:
-            failed = round((1 - cell["converged"]) * cell["images"])
-            return f"diverged ({failed} of {cell['images']:.0f})"
+            failed = round((1 - cell["converged"]) * cell["restorations"])
+            return f"diverged ({failed} of {cell['restorations']:.0f})"
         values = _pair(cell["psnr_db"], cell["ssim"])
+        spreads = _pair(cell["psnr_std_db"], cell["ssim_std"])
         marked = [
-            markup.bold(value) if cell[metric] == best.at[problem, metric] else value
-            for metric, value in zip(("psnr_db", "ssim"), values, strict=True)
+            (markup.bold(value) if cell[metric] == best.at[problem, metric] else value)
+            + (markup.escape(f" ± {spread}") if cell["seeds"] > 1 else "")
+            for metric, value, spread in zip(("psnr_db", "ssim"), values, spreads, strict=True)
         ]
         return markup.separator.join(marked)
 
@@ -448,6 +482,7 @@ def _pair(psnr: float, ssim: float, *, sign: str = "") -> tuple[str, str]:
 COLUMN_DESCRIPTIONS = {
     "table": "number of the paper's table the problem belongs to",
     "method": "id of the method, as in the configuration",
+    "seed": "seed of the training; the first one where the weights are given",
     "problem_id": "id of the restoration problem, as in the configuration",
     "image": "name of the image of the test set",
     "height": "height of the restored image in pixels",
@@ -465,6 +500,9 @@ COLUMN_DESCRIPTIONS = {
     "seconds": "time of the restoration in seconds (a sum where there is no column 'image')",
     "paper_psnr_db": "the paper's PSNR on Set5 in dB; empty where it has none",
     "paper_ssim": "the paper's SSIM on Set5; empty where it has none",
+    "seeds": "number of seeds that the means are over; 1 where the weights are given",
+    "psnr_std_db": "standard deviation of the seeds' PSNRs in dB; empty for one seed",
+    "ssim_std": "standard deviation of the seeds' SSIMs; empty for one seed",
     "claim": "id of the claim",
     "statement": "the claim in words, with its criterion",
     "expected": "what the paper states",

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from rglib import configuration
-from rglib.ablations import expanded
 from rglib.diagnostics import Health
 from rglib.files import file_digest, replacing
 from rglib.images import CropSampler, PatchStore
@@ -27,6 +26,7 @@ from rglib.networks import (
     save_weights,
 )
 from rglib.training import Trainer
+from rglib.variants import expanded
 
 Config = Mapping[str, Any]
 HEALTH_IMAGES = 4  # validation crops that the monitor looks at

@@ -264,7 +264,7 @@ ABLATIONS = {
 PROVENANCE = make_provenance(
     {
         "run": "r",
-        "seed": 0,
+        "seeds": [0],
         "network": {"widths": [8], "blocks": 1},
         "evaluation": {"iterations": 2},
     },
@@ -281,7 +281,7 @@ def evaluations(psnr, *, diverged=()):
             outcome = "diverged" if (method, problem) in diverged else "finished"
             for image, sign in (("one", 1), ("two", -1)):
                 values = (20.0, 0.5, mean + sign, 0.9, mean + 2, 1, 2, outcome, 1.0)
-                rows.append((method, problem, image, 8, 8, *values))
+                rows.append((method, 0, problem, image, 8, 8, *values))
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
 

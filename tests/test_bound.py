@@ -255,7 +255,7 @@ def test_mistakes_of_the_configuration_are_named(change, message, monkeypatch):
 PROVENANCE = make_provenance(
     {
         "run": "r",
-        "seed": 0,
+        "seeds": [0],
         "network": {"widths": [8], "blocks": 1},
         "evaluation": {"iterations": 2},
     },

@@ -78,7 +78,9 @@ class Scripted:
 
 def run(methods, images, files, fingerprints=None):
     fingerprints = fingerprints or dict.fromkeys(methods, "same")
-    evaluate("rerg", methods, images, files, fingerprints=fingerprints, device=CPU)
+    evaluate(
+        {"method": "rerg", "seed": 5}, methods, images, files, fingerprints=fingerprints, device=CPU
+    )
     return pd.read_csv(files.results), pd.read_csv(files.curves)
 
 
@@ -213,6 +215,7 @@ def method(manifest, files, tmp_path, tiny):
 
     def call(role="G", **changes):
         arguments = {
+            "seed": 0,
             "algorithm": "gradient_descent" if role == "G" else "pnp_admm",
             "role": role,
             "weights": tmp_path / f"{role}.safetensors",

@@ -13,7 +13,7 @@ LABELS = {"pnpreg": "pnpReG", "rerg": "RERG"}
 PROVENANCE = make_provenance(
     {
         "run": "r",
-        "seed": 0,
+        "seeds": [0],
         "network": {"widths": [8], "blocks": 1},
         "evaluation": {"iterations": 2},
     },
@@ -30,7 +30,7 @@ def curves(values=(10.0, 20.0, 25.0)):
 
 def results(images=("bird", "butterfly"), outcome="finished"):
     rows = [
-        (m, COMPLETION, i, 40, 48, 10.0, 0.1, 26.123, 0.8, 27.0, 1, 2, outcome, 1.0)
+        (m, 0, COMPLETION, i, 40, 48, 10.0, 0.1, 26.123, 0.8, 27.0, 1, 2, outcome, 1.0)
         for m in LABELS
         for i in images
     ]

@@ -113,7 +113,7 @@ def test_own_modules_can_be_hashed():
 
 CONFIG = {
     "run": "trial",
-    "seed": 3,
+    "seeds": [3],
     "mirrors": [],
     "threads": {"train": 2},
     "network": {"widths": [16, 32], "blocks": 1},
@@ -142,7 +142,7 @@ def test_configuration_hash_counts_what_moves_numbers():
     assert configuration_hash(CONFIG) == configuration_hash(dict(reversed(CONFIG.items())))
     assert configuration_hash(CONFIG) == configuration_hash(CONFIG | {"mirrors": ["x"]})
     assert configuration_hash(CONFIG) == configuration_hash(CONFIG | {"threads": {"train": 8}})
-    assert configuration_hash(CONFIG) != configuration_hash(CONFIG | {"seed": 4})
+    assert configuration_hash(CONFIG) != configuration_hash(CONFIG | {"seeds": [4]})
 
 
 def test_departures_are_loud():
@@ -215,7 +215,7 @@ def test_dict_is_json_and_repeats(tmp_path):
     assert data["stages"][0]["budget"] == {"steps": 10, "batch": 4, "crop": 64}
 
 
-@pytest.mark.parametrize("key", ["run", "network", "evaluation", "seed"])
+@pytest.mark.parametrize("key", ["run", "network", "evaluation", "seeds"])
 def test_missing_keys_are_named(key):
     config = {name: value for name, value in CONFIG.items() if name != key}
     with pytest.raises(KeyError, match=f"configuration has no key '{key}'"):

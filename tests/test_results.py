@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from rglib.results import (
     CURVE_COLUMNS,
     PAPER_METHODS,
     RESULT_COLUMNS,
+    SPREAD_COLUMNS,
     TABLE_COLUMNS,
     ResultsError,
     convergence,
@@ -24,6 +26,7 @@ from rglib.results import (
     read_curves,
     read_results,
     summarise,
+    table_columns,
     write_csv,
     write_text,
 )
@@ -33,7 +36,7 @@ IMAGES = ("one", "two")
 PROVENANCE = make_provenance(
     {
         "run": "r",
-        "seed": 0,
+        "seeds": [0],
         "network": {"widths": [8], "blocks": 1},
         "evaluation": {"iterations": 2},
     },
@@ -42,7 +45,7 @@ PROVENANCE = make_provenance(
 )
 
 
-def evaluation(method, problems=None, **changes):
+def evaluation(method, problems=None, *, seed=0, **changes):
     """The paper's numbers as if they were the means of ours: one image over, one under."""
     paper = paper_tables().set_index(["method", "problem_id"])
     rows = []
@@ -51,7 +54,7 @@ def evaluation(method, problems=None, **changes):
         for image, sign in zip(IMAGES, (1, -1), strict=True):
             psnr, ssim = published["psnr_db"] + sign, published["ssim"] + 0.01 * sign
             values = (20.0, 0.5, psnr, ssim, psnr + 0.5, 40, 64, "finished", 1.25)
-            rows.append((method, problem, image, 32, 48, *values))
+            rows.append((method, seed, problem, image, 32, 48, *values))
     return pd.DataFrame(rows, columns=RESULT_COLUMNS).assign(**changes)
 
 
@@ -68,7 +71,8 @@ def read(tmp_path):
 
     def write_and_read(*frames, methods=tuple(PAPER_METHODS), problems=None):
         problems = problems or paper_problems()
-        return read_results(write(frames, tmp_path), methods=methods, problems=problems)
+        seeds = methods if isinstance(methods, dict) else {method: [0] for method in methods}
+        return read_results(write(frames, tmp_path), methods=seeds, problems=problems)
 
     return write_and_read
 
@@ -101,7 +105,7 @@ def test_image_names_stay_text(read):
     ("frame", "message"),
     [
         (evaluation("rg1"), "method rerg"),
-        (evaluation("rerg").iloc[2:], "missing, first: method rerg, problem completion80"),
+        (evaluation("rerg").iloc[2:], "missing, first: method rerg, seed 0, problem completion80"),
         (evaluation("rerg").iloc[1:], "missing, first: .* image one"),
         (pd.concat([evaluation("rerg")] * 2), "24 of 24 results there twice"),
         (pd.concat([evaluation("rerg"), evaluation("rg1")]), "not configured, first: method rg1"),
@@ -118,12 +122,12 @@ def test_faulty_evaluations_are_refused_by_name(read, frame, message):
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ResultsError, match=r"nothing\.csv: no such file"):
-        read_results([tmp_path / "nothing.csv"], methods=["rerg"], problems=["completion80"])
+        read_results([tmp_path / "nothing.csv"], methods={"rerg": [0]}, problems=["completion80"])
 
 
 def test_summary_is_tidy_and_equals_the_paper(read):
     summary = summarise(read(*all_methods()))
-    assert list(summary) == [*TABLE_COLUMNS, "images"]
+    assert list(summary) == [*TABLE_COLUMNS, *SPREAD_COLUMNS, "restorations"]
     assert len(summary) == 72
     np.testing.assert_allclose(summary["psnr_db"], summary["paper_psnr_db"])
     np.testing.assert_allclose(summary["ssim"], summary["paper_ssim"])
@@ -234,14 +238,62 @@ def test_every_file_names_the_stand_in(read, tmp_path):
 
 
 def test_every_column_is_described():
-    for column in (*RESULT_COLUMNS, *TABLE_COLUMNS, *CONVERGENCE_COLUMNS):
+    for column in (*RESULT_COLUMNS, *TABLE_COLUMNS, *SPREAD_COLUMNS, *CONVERGENCE_COLUMNS):
         assert COLUMN_DESCRIPTIONS[column]
 
 
-def curves(values):
+def of_seeds(*seeds):
+    """RERG for some seeds, each with its number of dB over the paper's, beside a given MTDEQ."""
+    frames = [evaluation("rerg", seed=seed) for seed in seeds]
+    for frame in frames:
+        frame["psnr_db"] += frame["seed"]
+    return [*frames, evaluation("mtdeq")]
+
+
+def test_several_seeds_have_their_mean_and_standard_deviation(read):
+    methods = {"rerg": [0, 1, 5], "mtdeq": [0]}
+    summary = summarise(read(*of_seeds(0, 1, 5), methods=methods)).set_index("method")
+    rerg, mtdeq = summary.loc["rerg"], summary.loc["mtdeq"]
+    np.testing.assert_allclose(rerg["psnr_db"], rerg["paper_psnr_db"] + 2)
+    np.testing.assert_allclose(rerg["psnr_std_db"], math.sqrt((4 + 1 + 9) / 2))
+    np.testing.assert_allclose(rerg["ssim_std"], 0, atol=1e-12)
+    assert set(rerg["seeds"]) == {3} and set(mtdeq["seeds"]) == {1}
+    assert mtdeq["psnr_std_db"].isna().all()
+    assert table_columns(summary.reset_index()) == TABLE_COLUMNS + SPREAD_COLUMNS
+
+
+def test_a_table_of_several_seeds_says_the_spread_and_where_there_is_none(read):
+    summary = summarise(read(*of_seeds(0, 2), methods={"rerg": [0, 2], "mtdeq": [0]}))
+    provenance = replace(PROVENANCE, seeds=(0, 2))
+    text = markdown_table(summary, table=1, labels=LABELS, provenance=provenance)
+    assert "± is the standard deviation over 2 seeds" in text and "seeds 0, 2" in text
+    ours, rest = text.split("*the paper*")
+    assert "| RERG | **31.29** ± 1.41 \\| 0.894 ± 0.000 |" in ours
+    assert "| MTDEQ | 30.72 \\| **0.897** |" in ours
+    assert "±" not in rest.split("---")[0]
+    latex = latex_table(summary, table=1, labels=LABELS, provenance=provenance)
+    assert r"\textbf{31.29} $\pm$ 1.41" in latex and latex.isascii()
+
+
+def test_one_diverged_seed_leaves_no_mean(read):
+    frames = of_seeds(0, 1)
+    diverge(frames[1], "completion90", "two")
+    summary = summarise(read(*frames, methods={"rerg": [0, 1], "mtdeq": [0]}))
+    cell = summary.set_index(["method", "problem_id"]).loc[("rerg", "completion90")]
+    assert math.isnan(cell["psnr_db"]) and math.isnan(cell["psnr_std_db"])
+    text = markdown_table(summary, table=1, labels=LABELS, provenance=PROVENANCE)
+    assert "diverged (1 of 4)" in text
+
+
+def test_a_missing_seed_is_refused_by_name(read):
+    with pytest.raises(ResultsError, match="24 of 72 results missing, first: method rerg, seed 7"):
+        read(*of_seeds(0), methods={"rerg": [0, 7], "mtdeq": [0]})
+
+
+def curves(values, seed=0):
     """Curves of one method on one problem from {image: values}."""
     rows = [
-        ("rerg", "completion90", image, iteration, value)
+        ("rerg", seed, "completion90", image, iteration, value)
         for image, course in values.items()
         for iteration, value in enumerate(course)
     ]
@@ -263,6 +315,12 @@ def test_convergence_is_the_mean_over_all_images(tmp_path, values, mean):
     assert list(result) == CONVERGENCE_COLUMNS
     assert list(result["iteration"]) == [0, 1, 2]
     np.testing.assert_array_equal(result["psnr_db"], mean)
+
+
+def test_convergence_is_the_mean_over_all_seeds(tmp_path):
+    paths = write([curves({"one": [10, 20]}), curves({"one": [12, 30]}, seed=1)], tmp_path)
+    result = convergence(read_curves(paths, methods=["rerg"], problems=["completion90"]))
+    np.testing.assert_array_equal(result["psnr_db"], [11, 25])
 
 
 def test_curves_of_other_methods_are_left_out(tmp_path):

@@ -184,7 +184,9 @@ LINES = [
     ("run", "test\n", "must be a simple name"),
     ("run", date(2024, 2, 29), "is not allowed; must be text"),
     ("run", 7, "7 is not allowed; must be text"),
-    ("seed", -1, "-1 is not allowed; must be at least 0"),
+    ("seeds.0", -1, "-1 is not allowed; must be at least 0"),
+    ("seeds", [], "[] is not allowed; must be a list of at least one whole number, each once"),
+    ("seeds", [1, 1], "[1, 1] is not allowed; must be a list without repetitions"),
     ("device", "gpu", "'gpu' is not allowed; must be one of auto, cpu, cuda"),
     ("precision", "float16", "must be one of auto, float32, bfloat16"),
     ("init", "none", "must be one of weights, scratch"),
@@ -247,7 +249,7 @@ def test_items_of_lists_are_named_by_their_place(path, value, line):
 @pytest.mark.parametrize(
     "path, suggestion",
     [
-        ("sed", "seed"),
+        ("sed", "seeds"),
         ("network.block", "blocks"),
         ("data.tests", "test"),
         ("equilibrium.max_iteration", "max_iterations"),
@@ -273,11 +275,11 @@ def test_unknown_keys_get_a_suggestion_at_every_level(path, suggestion):
 
 def test_every_mistake_has_its_line():
     config = edited(at("network.blocks"), 0)
-    config["sed"] = config.pop("seed")
+    config["sed"] = config.pop("seeds")
     config["methods"]["rg1"]["stage"] = "rgl"
     config["data"]["validation"] = config["data"]["train"]
     lines = mistakes(config).split("\n")
-    keys = ["network.blocks", "sed", "seed", "methods.rg1.stage", "data.validation[0]"]
+    keys = ["network.blocks", "sed", "seeds", "methods.rg1.stage", "data.validation[0]"]
     assert [line.split(":")[0] for line in lines] == keys
 
 
@@ -296,7 +298,7 @@ def test_a_configuration_that_is_none():
 
 
 def test_numbers_as_yaml_and_command_line_read_them():
-    check(edited(("seed",), 3), SCHEMA)
+    check(edited(("seeds",), [3, 4]), SCHEMA)
     check(edited(at("stages.rg1.optimiser.lr"), yaml.safe_load("1.0e-5")), SCHEMA)
     assert "1.0e-5" in mistakes(edited(at("stages.rg1.optimiser.lr"), yaml.safe_load("1e-5")))
 

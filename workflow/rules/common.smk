@@ -2,13 +2,17 @@
 from os.path import dirname
 from shutil import which
 
-from rglib.ablations import active, expanded, left_out, references
+from rglib.ablations import active, left_out, references
 from rglib.provenance import code_hash
+from rglib.seeds import copies, is_given, seeds_of
 from rglib.validation import ROLE, SECTIONS, learned_roles
+from rglib.variants import expanded
 
 RUN = f"work/{config['run']}"
 METHODS = list(config["methods"])
-WITH_ABLATIONS = expanded(config)
+SEEDS = {method: seeds_of(method, config) for method in METHODS}
+COPIES = copies(config)  # of the methods, one for each seed
+VARIANTS = expanded(config)  # the stages and methods of all seeds and ablations
 ON_GPU = config["device"] == "cuda" or (config["device"] == "auto" and which("nvidia-smi"))
 GPUS_PER_JOB = 1 if ON_GPU else 0
 
@@ -20,14 +24,10 @@ def CODE(*modules):
     return [code_hash(module) for module in modules]
 
 
-def is_given(stage):
-    return config["init"] == "weights" and stage in config["weights"]
-
-
 def predecessors(stage):
     """The stages whose networks a stage starts from, by role."""
-    starts = {} if is_given(stage) else WITH_ABLATIONS["stages"][stage]["init"]
-    return {role: start for role, start in starts.items() if start in config["stages"]}
+    starts = {} if is_given(stage, config) else VARIANTS["stages"][stage]["init"]
+    return {role: start for role, start in starts.items() if start in VARIANTS["stages"]}
 
 
 def with_predecessors(stages):
@@ -64,7 +64,7 @@ def training_inputs(stage):
 
 def training_params(stage):
     """What a stage's numbers depend on, and no more: what changes here trains it again."""
-    entry = WITH_ABLATIONS["stages"][stage]
+    entry = VARIANTS["stages"][stage]
     sections = SECTIONS.get(entry["objective"], ())
     return {
         "stage": stage,
@@ -73,24 +73,29 @@ def training_params(stage):
         "entry": {key: entry[key] for key in entry if key not in ("log", "seed", *sections)},
         "shared": {section: config[section] | entry.get(section, {}) for section in sections},
         "network": config["network"],
-        "seed": entry.get("seed", config["seed"]),
+        "seed": entry.get("seed", config["seeds"][0]),
         "code": CODE("rglib.training", f"rglib.objectives.{entry['objective']}"),
     }
 
 
 def stage_of(method):
-    return WITH_ABLATIONS["methods"][method]["stage"]
+    return VARIANTS["methods"][method]["stage"]
 
 
 STAGES = with_predecessors(map(stage_of, METHODS))  # what the tables need
 MODEL_CARDS = [card_of(stage) for stage in STAGES]
-ALL_STAGES = with_predecessors(map(stage_of, WITH_ABLATIONS["methods"]))
-TRAINED = [stage for stage in ALL_STAGES if not is_given(stage)]
-GIVEN = [stage for stage in ALL_STAGES if is_given(stage)]
+ALL_STAGES = with_predecessors(map(stage_of, VARIANTS["methods"]))
+TRAINED = [stage for stage in ALL_STAGES if not is_given(stage, config)]
+GIVEN = [stage for stage in ALL_STAGES if is_given(stage, config)]
+
+
+def named(wildcards):
+    """The method and the seed behind the name of a copy; an ablation is of the first seed."""
+    return COPIES.get(wildcards.method, (wildcards.method, config["seeds"][0]))
 
 
 def algorithm(wildcards):
-    return WITH_ABLATIONS["methods"][wildcards.method]["algorithm"]
+    return VARIANTS["methods"][wildcards.method]["algorithm"]
 
 
 def network_of(wildcards):
@@ -100,7 +105,7 @@ def network_of(wildcards):
 def settings_of(wildcards):
     """The sections that this method's numbers depend on, and no others."""
     section = SETTINGS[algorithm(wildcards)]
-    own = WITH_ABLATIONS["methods"][wildcards.method].get("evaluation", {})
+    own = VARIANTS["methods"][wildcards.method].get("evaluation", {})
     return {"evaluation": config["evaluation"] | own, section: config[section]}
 
 
@@ -119,8 +124,8 @@ def ablation_evaluations(wildcards):
 
 
 def learns_P(stage):
-    roles = config["weights"][stage] if is_given(stage) else learned_roles(config["stages"][stage])
-    return "P" in roles
+    given = is_given(stage, config)
+    return "P" in (config["weights"][stage] if given else learned_roles(config["stages"][stage]))
 
 
 def denoiser_of(wildcards):

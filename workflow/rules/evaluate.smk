@@ -23,6 +23,8 @@ rule evaluate:
     resources:
         gpu=GPUS_PER_JOB,
     params:
+        method=lambda wildcards: named(wildcards)[0],
+        seed=lambda wildcards: named(wildcards)[1],
         algorithm=algorithm,
         role=lambda wildcards: ROLE[algorithm(wildcards)],
         problems=list(config["problems"]),

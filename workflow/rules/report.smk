@@ -20,7 +20,7 @@ localrules:
 rule results:
     input:
         **MADE_BY,
-        evaluations=expand(f"{RUN}/evaluation/{{method}}.csv", method=METHODS),
+        evaluations=expand(f"{RUN}/evaluation/{{method}}.csv", method=COPIES),
     output:
         csv="results/results.csv",
         metadata="results/results.csv-metadata.json",
@@ -30,6 +30,7 @@ rule results:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
+        seeds=SEEDS,
         code=CODE("rglib.results"),
     script:
         "../scripts/report_results.py"
@@ -57,6 +58,7 @@ rule make_tables:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
+        seeds=SEEDS,
         code=CODE("rglib.results"),
     script:
         "../scripts/report_table.py"
@@ -65,7 +67,7 @@ rule make_tables:
 rule make_convergence:
     input:
         **MADE_BY,
-        curves=expand(f"{RUN}/evaluation/{{method}}_curves.csv", method=METHODS),
+        curves=expand(f"{RUN}/evaluation/{{method}}_curves.csv", method=COPIES),
     output:
         csv="results/convergence.csv",
         metadata="results/convergence.csv-metadata.json",
@@ -95,6 +97,7 @@ rule make_claims:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
+        seeds=SEEDS,
         code=CODE("rglib.claims"),
     script:
         "../scripts/report_claims.py"
@@ -115,6 +118,7 @@ rule make_fig1:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
+        seeds=SEEDS,
         code=CODE("rglib.figures"),
         methods=GD_METHODS,
         folder=lambda wildcards, input: dirname(input.observations),

@@ -4,11 +4,11 @@ for stage in TRAINED:
 
     rule:
         name:
-            f"train_{stage}"
+            f"train_{stage.replace('.', '_')}"
         input:
             **training_inputs(stage),
         output:
-            **weights_of(stage, learned_roles(WITH_ABLATIONS["stages"][stage])),
+            **weights_of(stage, learned_roles(VARIANTS["stages"][stage])),
             card=card_of(stage),
         log:
             f"{RUN}/logs/train_{stage}.log",
@@ -28,7 +28,7 @@ for stage in TRAINED:
     # A self-check: a stage that cannot lower the loss of one batch is broken.
     rule:
         name:
-            f"overfit_{stage}"
+            f"overfit_{stage.replace('.', '_')}"
         input:
             **training_inputs(stage),
         output:
@@ -74,7 +74,7 @@ for stage in GIVEN:
 
 rule overfit:
     input:
-        [f"{RUN}/overfit/{stage}.json" for stage in STAGES if not is_given(stage)],
+        [f"{RUN}/overfit/{stage}.json" for stage in STAGES if not is_given(stage, config)],
 
 
 # Trained stages as 16-bit files to ship, the ones that `weights` names.

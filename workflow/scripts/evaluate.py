@@ -21,7 +21,8 @@ files = EvaluationFiles(
 print(f"evaluating {snakemake.wildcards.method}: log in {snakemake.log[0]}", file=sys.stderr)
 with open(snakemake.log[0], "w", buffering=1) as log, redirect_stdout(log):
     evaluate_method(
-        snakemake.wildcards.method,
+        params.method,
+        seed=params.seed,
         algorithm=params.algorithm,
         role=params.role,
         weights=Path(snakemake.input.weights[0]),

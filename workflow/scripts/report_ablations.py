@@ -14,7 +14,7 @@ problems = list(config["problems"])
 provenance = read_provenance(config, test_set=snakemake.input.test_set, cards=snakemake.input.cards)
 results = read_results(
     snakemake.input.evaluations,
-    methods=[*references(ablations), *ablations],
+    methods=dict.fromkeys([*references(ablations), *ablations], config["seeds"][:1]),
     problems=problems,
 )
 table = ablation_table(summarise(results), ablations=ablations, problems=problems)

@@ -15,7 +15,7 @@ provenance = read_provenance(
 )
 results = read_results(
     [snakemake.input.results],
-    methods=list(snakemake.config["methods"]),
+    methods=snakemake.params.seeds,
     problems=list(snakemake.config["problems"]),
 )
 convergence = pd.read_csv(snakemake.input.convergence)

@@ -14,7 +14,7 @@ provenance = read_provenance(config, test_set=snakemake.input.test_set, cards=sn
 figure = fig1(
     read_results(
         [snakemake.input.results],
-        methods=list(config["methods"]),
+        methods=snakemake.params.seeds,
         problems=list(config["problems"]),
     ),
     images=Path(snakemake.params.folder),

@@ -9,7 +9,7 @@ sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
 results = read_results(
     snakemake.input.evaluations,
-    methods=list(snakemake.config["methods"]),
+    methods=snakemake.params.seeds,
     problems=list(snakemake.config["problems"]),
 )
 write_csv(

@@ -4,11 +4,11 @@ import sys
 
 from rglib.provenance import read_provenance
 from rglib.results import (
-    TABLE_COLUMNS,
     latex_table,
     markdown_table,
     read_results,
     summarise,
+    table_columns,
     write_csv,
     write_text,
 )
@@ -20,7 +20,7 @@ provenance = read_provenance(config, test_set=snakemake.input.test_set, cards=sn
 summary = summarise(
     read_results(
         [snakemake.input.results],
-        methods=list(config["methods"]),
+        methods=snakemake.params.seeds,
         problems=list(config["problems"]),
     )
 )
@@ -31,9 +31,9 @@ layout = {
     "provenance": provenance,
 }
 write_csv(
-    summary.loc[summary["table"] == table, TABLE_COLUMNS],
+    summary.loc[summary["table"] == table, table_columns(summary)],
     snakemake.output.csv,
-    title=f"Table {table}: means over the images, ours beside the paper's",
+    title=f"Table {table}: means over images and seeds, ours beside the paper's",
     provenance=provenance,
 )
 write_text(markdown_table(summary, **layout), snakemake.output.md)
