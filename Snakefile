@@ -34,6 +34,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bound.smk"
+include: "workflow/rules/tune.smk"
 
 
 localrules:
@@ -43,6 +44,7 @@ localrules:
     models,
     ablations,
     bound,
+    tune,
 
 
 rule tables:
@@ -73,6 +75,12 @@ rule bound:
     input:
         "results/bound.csv",
         expand("results/bound.{format}", format=["pdf", "png"]),
+
+
+rule tune:
+    input:
+        "results/tuning.csv",
+        "results/tuned.yaml",
 
 
 rule all:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rglib.diagnostics import lipschitz
-from rglib.evaluation import GroundTruth
+from rglib.evaluation import GroundTruth, centre
 from rglib.fixed_point import Adam, Map, Outcome, Picard, StoppingRule, solve
 from rglib.iterations import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
 from rglib.networks import DRUNet, build, for_inference, load_into
@@ -194,9 +194,3 @@ def in_float32(role: str, weights: Path, *, network: Config, device: torch.devic
     model = build(role, **network)
     load_into(model, weights)
     return for_inference(model, device)
-
-
-def centre(x: Tensor, size: int) -> Tensor:
-    """The square of ``size`` pixels in the middle of x (B, 3, H, W), or all of a shorter side."""
-    top, left = (max(0, side - size) // 2 for side in x.shape[-2:])
-    return x[..., top : top + size, left : left + size]

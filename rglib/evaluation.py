@@ -137,6 +137,12 @@ def read_test_images(manifest: Manifest) -> list[GroundTruth]:
     return [GroundTruth(file.name, to_tensor(read_image(file.path))) for file in manifest.images]
 
 
+def centre(x: Tensor, size: int) -> Tensor:
+    """The square of ``size`` pixels in the middle of x (B, 3, H, W), or all of a shorter side."""
+    top, left = (max(0, side - size) // 2 for side in x.shape[-2:])
+    return x[..., top : top + size, left : left + size]
+
+
 def evaluate(
     row: Row,
     restorers: Mapping[str, Restorer],
@@ -180,15 +186,18 @@ def fingerprint(*parts: Any) -> str:
 
 def _settings_of(problem_id: str, settings: Config) -> list[Any]:
     """The settings that one problem's numbers depend on."""
-    own = settings.get("problems", {}).get(problem_id, {})
-    tuned = {key: value for key, value in own.items() if key != "source"}
     admm = settings.get("admm", {})
     return [
         settings["evaluation"],
-        tuned,
-        admm.get(PROBLEMS[problem_id].task),
+        _numbers(settings.get("problems", {}).get(problem_id)),
+        _numbers(admm.get(PROBLEMS[problem_id].task)),
         admm.get("sigma_min_255"),
     ]
+
+
+def _numbers(entry: Config | None) -> Config | None:
+    """An entry of ``problems`` or ``admm`` without what says where its values come from."""
+    return entry and {key: value for key, value in entry.items() if key != "source"}
 
 
 def _evaluate_image(

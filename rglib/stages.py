@@ -88,7 +88,7 @@ class StageSettings:
 
     @staticmethod
     def of(params: Any, config: Config) -> StageSettings:
-        """From a workflow's parameters; log, device and precision from the configuration."""
+        """From a workflow's parameters; log and device from the configuration."""
         return StageSettings(
             name=params.stage,
             entry=params.entry,
@@ -97,7 +97,7 @@ class StageSettings:
             network=params.network,
             seed=params.seed,
             device=config["device"],
-            precision=config["precision"],
+            precision=params.precision,
             code=params.code,
         )
 

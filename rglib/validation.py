@@ -237,6 +237,16 @@ def _methods(config: Config) -> Iterator[Mistake]:
             yield _refused(("methods", name, "stage"), stage, allowed)
 
 
+def _tuned_methods(config: Config) -> Iterator[Mistake]:
+    """A method that is not configured is left to the target `tune`: few want it."""
+    for algorithm, method in config["tuning"]["methods"].items():
+        able = [m for m, entry in config["methods"].items() if entry["algorithm"] == algorithm]
+        if method in config["methods"] and method not in able:
+            allowed = f"a method with algorithm {algorithm}: {', '.join(able)}"
+            key = ("tuning", "methods", algorithm)
+            yield _refused(key, method, allowed + _closest(method, able))
+
+
 def _denoiser_of_bound(config: Config) -> Iterator[Mistake]:
     stage, able = config["bound"]["denoiser"], _learning(config, "P")
     if stage not in able:
@@ -320,10 +330,13 @@ def _weights_needed(config: Config) -> Iterator[Mistake]:
 
 def _data_sets(config: Config) -> Iterator[Mistake]:
     data = config["data"]
-    for key, id in _named_data_sets(data):
+    for key, id in [*_named_data_sets(data), (("tuning", "data"), config["tuning"]["data"])]:
         if id not in CATALOGUE and not _is_folder(id):
             known = f"{', '.join(CATALOGUE)} or {FOLDER_PREFIX}<path>"
-            yield _refused(("data", *key), id, f"one of {known}{_closest(id, CATALOGUE)}")
+            yield _refused(key, id, f"one of {known}{_closest(id, CATALOGUE)}")
+    if config["tuning"]["data"] in (data["test"], data["test_stand_in"]):
+        allowed = "a data set that is not data.test or data.test_stand_in"
+        yield _refused(("tuning", "data"), config["tuning"]["data"], allowed)
     for i, id in enumerate(data["validation"]):
         if id in data["train"]:
             allowed = "a data set that is not in data.train"
@@ -341,10 +354,10 @@ def _is_folder(id: str) -> bool:
 def _named_data_sets(data: Config) -> Iterator[tuple[Key, str]]:
     for key in ("train", "validation"):
         for i, id in enumerate(data[key]):
-            yield (key, i), id
+            yield ("data", key, i), id
     for key in ("test", "test_stand_in"):
         if data[key] is not None:
-            yield (key,), data[key]
+            yield ("data", key), data[key]
 
 
 def _monitors(config: Config) -> Iterator[Mistake]:
@@ -359,12 +372,13 @@ def _monitors(config: Config) -> Iterator[Mistake]:
 # Each with the parts of the configuration that it reads.
 CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...] = (
     (_methods, ("methods", "stages")),
+    (_tuned_methods, ("methods", "tuning")),
     (_denoiser_of_bound, ("bound", "stages")),
     (_starts, ("stages",)),
     (_circles, ("init", "stages", "weights")),
     (_sections, ("stages",)),
     (_weights, ("stages", "weights")),
     (_weights_needed, ("init", "methods", "stages", "weights")),
-    (_data_sets, ("data",)),
+    (_data_sets, ("data", "tuning")),
     (_monitors, ("stages",)),
 )

@@ -91,7 +91,14 @@ def test_the_ablations_do_not_count_for_the_tables():
 
 
 def test_an_ablation_is_logged_as_its_reference():
-    parts = {"entry": {}, "shared": {}, "network": {}, "seed": 1, "code": []}
+    parts = {
+        "entry": {},
+        "shared": {},
+        "network": {},
+        "seed": 1,
+        "precision": "float32",
+        "code": [],
+    }
     settings = StageSettings.of(SimpleNamespace(stage="rerg_seed", **parts), DEFAULT)
     assert settings.log == DEFAULT["stages"]["rerg"]["log"]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from rglib.bound import Search, centre, descend, measure, measure_all, picard
+from rglib.bound import Search, descend, measure, measure_all, picard
 from rglib.bound_report import COLUMNS, FAINT, bound_figure
 from rglib.diagnostics import lipschitz
-from rglib.evaluation import GroundTruth
+from rglib.evaluation import GroundTruth, centre
 from rglib.figures import save
 from rglib.fixed_point import Outcome, StoppingRule
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient

@@ -19,9 +19,10 @@ from rglib.restoration import GradientDescent, PnPADMM
 CPU = torch.device("cpu")
 PROBLEMS = ("completion80", "deblur_s1.6")
 NETWORK = {"widths": [4, 6, 8, 8], "blocks": 1}
+SOURCE = {"lr": "ours", "s_255": "ours"}
 SETTINGS = {
     "evaluation": {"iterations": 4, "ensemble": True},
-    "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": "ours"} for p in PROBLEMS},
+    "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": SOURCE} for p in PROBLEMS},
 }
 ADMM = {
     "evaluation": {"iterations": 4, "ensemble": False},
@@ -248,7 +249,7 @@ def test_a_network_is_evaluated_on_every_problem_and_image(role, steps, method, 
 
 
 def with_lr(lr):
-    problems = SETTINGS["problems"] | {"completion80": {"lr": lr, "s_255": 2.55, "source": "ours"}}
+    problems = SETTINGS["problems"] | {"completion80": {"lr": lr, "s_255": 2.55, "source": SOURCE}}
     return SETTINGS | {"problems": problems}
 
 

@@ -5,6 +5,7 @@
 from rglib.datasets import definition, slug
 
 DATASETS = {slug(id): id for id in [*config["data"]["train"], *config["data"]["validation"]]}
+TUNING_DATA = {slug(config["tuning"]["data"]): config["tuning"]["data"]}
 
 # The paper's crop at least, so that a stage's smaller crop does not build the stores anew.
 MIN_SIZE = max(128, *(stage["budget"]["crop"] for stage in config["stages"].values()))
@@ -33,8 +34,8 @@ rule dataset:
     conda:
         "../../environment.yml"
     params:
-        id=lambda wildcards: DATASETS[wildcards.dataset],
-        definition=lambda wildcards: definition(DATASETS[wildcards.dataset]),
+        id=lambda wildcards: (DATASETS | TUNING_DATA)[wildcards.dataset],
+        definition=lambda wildcards: definition((DATASETS | TUNING_DATA)[wildcards.dataset]),
         downloads="work/downloads",
     script:
         "../scripts/dataset.py"

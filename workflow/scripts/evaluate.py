@@ -32,6 +32,6 @@ with open(snakemake.log[0], "w", buffering=1) as log, redirect_stdout(log):
         manifest=Manifest.read(Path(snakemake.input.test_set)),
         files=files,
         device=device(config["device"]),
-        precision=config["precision"],
+        precision=params.precision,
         code=params.code,
     )

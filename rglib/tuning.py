@@ -1,0 +1,135 @@
+"""Settings at test time that the paper leaves open, tried out on validation images.
+
+The grid is over what the configuration calls ours or tuned; what is the paper's, released or forced
+by the noise stays as it is. Gradient descent is tuned for one method, pnpReG, and its settings are
+frozen for all others, as in the paper's section 5.3.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rglib.evaluation import GroundTruth, Restorer, centre, restorer
+from rglib.grids import SECTIONS, candidates
+from rglib.images import read_image, to_tensor
+from rglib.manifest import Manifest
+from rglib.metrics import psnr
+from rglib.problems import PROBLEMS, Observation, observe_test_image
+
+Config = Mapping[str, Any]
+
+COLUMNS = {
+    "algorithm": "gradient_descent or pnp_admm",
+    "method": "id of the method whose network restored",
+    "target": "what the settings are for: a problem, or for PnP-ADMM a task",
+    "settings": "the values tried for what is open, as JSON in the configuration's words",
+    "problem_id": "id of the restoration problem",
+    "psnr_db": "PSNR of the last iterate in dB, mean over the images; empty if one diverged",
+    "target_psnr_db": "mean of psnr_db over the target's problems, by which is chosen",
+    "chosen": "whether these settings are the best of their target",
+}
+
+
+class LeakError(ValueError):
+    """Validation images that are test images too."""
+
+
+def validation_images(
+    manifest: Manifest, *, count: int, crop: int, test_set: Manifest
+) -> list[GroundTruth]:
+    """Centre crops of ``count`` images, evenly over the data set.
+
+    Raises:
+        LeakError: an image of the data set is one of the test set.
+        ValueError: there are fewer images.
+    """
+    tested = {image.sha256: image.path for image in test_set.images}
+    for image in manifest.images:
+        if image.sha256 in tested:
+            raise LeakError(
+                f"tuning.data: {image.path} is {tested[image.sha256]} of the test set; tuning on "
+                "test images would make every number worthless: name another data set"
+            )
+    if count > len(manifest.images):
+        raise ValueError(f"tuning.images: {manifest.title} has {len(manifest.images)}, not {count}")
+    spread = [manifest.images[i * len(manifest.images) // count] for i in range(count)]
+    return [GroundTruth(i.name, centre(to_tensor(read_image(i.path)), crop)) for i in spread]
+
+
+def tune(
+    target: str,
+    algorithm: str,
+    network: torch.nn.Module,
+    images: Sequence[GroundTruth],
+    *,
+    method: str,
+    config: Config,
+    device: torch.device,
+) -> pd.DataFrame:
+    """Try out every candidate of a target on its problems.
+
+    Args:
+        target: a problem, or a task for PnP-ADMM.
+        algorithm: gradient_descent or pnp_admm.
+        network: its G or P.
+        images: validation images.
+        method: id of the method that the network is of, for the table.
+        config: with ``evaluation``, ``problems``, ``admm`` and ``tuning``.
+        device: where to compute.
+
+    Returns:
+        One row per candidate and problem, with `COLUMNS`. Of equals the first is chosen.
+    """
+    section = SECTIONS[algorithm]
+    entry = config[section][target]
+    tasks = {problem: PROBLEMS[problem].task for problem in config["problems"]}
+    problems = [problem for problem in tasks if target in (problem, tasks[problem])]
+    seen = {
+        problem: [observe_test_image(problem, image.pixels).to(device) for image in images]
+        for problem in problems
+    }
+    rows = []
+    for settings in candidates(entry, config["tuning"][algorithm]):
+        changed = {**config, section: {**config[section], target: {**entry, **settings}}}
+        reached = {
+            problem: mean_psnr(restorer(algorithm, problem, network, changed), seen[problem])
+            for problem in problems
+        }
+        rows += [
+            {
+                "algorithm": algorithm,
+                "method": method,
+                "target": target,
+                "settings": json.dumps(settings),
+                "problem_id": problem,
+                "psnr_db": value,
+                "target_psnr_db": sum(reached.values()) / len(reached),
+            }
+            for problem, value in reached.items()
+        ]
+    table = pd.DataFrame(rows)
+    best = table.loc[table["target_psnr_db"].fillna(-math.inf).idxmax(), "settings"]
+    return table.assign(chosen=table["settings"] == best)
+
+
+def mean_psnr(method: Restorer, observations: Sequence[Observation]) -> float:
+    """Mean PSNR (dB) of the last iterate; nan if one restoration is not finite."""
+    values = [psnr(method.restore(seen, _ignore), seen.x_hat).item() for seen in observations]
+    mean = sum(values) / len(values)
+    return mean if math.isfinite(mean) else math.nan
+
+
+def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
+    """The tables of all targets as one."""
+    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)[list(COLUMNS)]
+
+
+def _ignore(_: torch.Tensor) -> None:
+    pass

@@ -1,0 +1,76 @@
+# What the paper leaves open at test time, tuned on validation images: one job for each problem or
+# task with open settings, then the whole grid, and the best of it as an overlay.
+from rglib.grids import targets
+
+TUNED = targets(config)
+
+
+localrules:
+    make_tuning,
+
+
+def tuned_method(wildcards):
+    algorithm = TUNED[wildcards.target]
+    method = config["tuning"]["methods"][algorithm]
+    if method not in METHODS:
+        raise WorkflowError(
+            f"tuning.methods.{algorithm}: {method!r} is none of the methods: {', '.join(METHODS)}"
+        )
+    return method
+
+
+def tuned_weights(wildcards):
+    role = ROLE[TUNED[wildcards.target]]
+    return weights_of(stage_of(tuned_method(wildcards)), [role])[role]
+
+
+rule tune_target:
+    input:
+        weights=tuned_weights,
+        data=f"work/data/{slug(config['tuning']['data'])}.json",
+        test_set=f"{RUN}/test_set.json",
+    output:
+        f"{RUN}/tuning/{{target}}.csv",
+    log:
+        f"{RUN}/logs/tune_{{target}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/tune_{{target}}.tsv"
+    wildcard_constraints:
+        target="[^/]+",
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]["evaluate"]
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        algorithm=lambda wildcards: TUNED[wildcards.target],
+        method=tuned_method,
+        role=lambda wildcards: ROLE[TUNED[wildcards.target]],
+        settings={key: config[key] for key in ("evaluation", "problems", "admm", "tuning")},
+        network=config["network"],
+        precision=config["precision"],
+        code=CODE("rglib.tuning"),
+    script:
+        "../scripts/tune.py"
+
+
+rule make_tuning:
+    input:
+        **MADE_BY,
+        tables=expand(f"{RUN}/tuning/{{target}}.csv", target=TUNED),
+    output:
+        csv="results/tuning.csv",
+        metadata="results/tuning.csv-metadata.json",
+        overlay="results/tuned.yaml",
+    log:
+        f"{RUN}/logs/tuning.log",
+    conda:
+        "../../environment.yml"
+    params:
+        configuration=CONFIGURATION,
+        data=config["tuning"]["data"],
+        images=config["tuning"]["images"],
+        crop=config["tuning"]["crop"],
+        code=CODE("rglib.tuning"),
+    script:
+        "../scripts/report_tuning.py"

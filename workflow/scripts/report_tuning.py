@@ -1,0 +1,20 @@
+"""Write what was tried out as CSV, and the best of it as an overlay of the configuration."""
+
+import sys
+from pathlib import Path
+
+from rglib.grids import overlay_text
+from rglib.provenance import read_provenance
+from rglib.results import write_csv, write_text
+from rglib.tuning import COLUMNS, read_tables
+
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
+
+params = snakemake.params
+provenance = read_provenance(
+    snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
+)
+table = read_tables([Path(path) for path in snakemake.input.tables])
+title = f"Tuned on centre crops, {params.crop} pixels, of {params.images} images of {params.data}"
+write_csv(table, snakemake.output.csv, title=title, provenance=provenance, descriptions=COLUMNS)
+write_text(overlay_text(table, [f"{title}.", *provenance.lines()]), snakemake.output.overlay)

@@ -1,0 +1,37 @@
+"""Try out the open settings of one problem or task."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from rglib.configuration import device
+from rglib.files import replacing
+from rglib.manifest import Manifest
+from rglib.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.tuning import tune, validation_images
+
+logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
+torch.set_num_threads(snakemake.threads)
+params, on = snakemake.params, device(snakemake.config["device"])
+network = build(
+    params.role, **params.network, arithmetic=preferred_arithmetic(params.precision, on)
+)
+load_into(network, Path(snakemake.input.weights))
+images = validation_images(
+    Manifest.read(Path(snakemake.input.data)),
+    count=params.settings["tuning"]["images"],
+    crop=params.settings["tuning"]["crop"],
+    test_set=Manifest.read(Path(snakemake.input.test_set)),
+)
+table = tune(
+    snakemake.wildcards.target,
+    params.algorithm,
+    for_inference(network, on),
+    images,
+    method=params.method,
+    config=params.settings,
+    device=on,
+)
+with replacing(Path(snakemake.output[0])) as partial:
+    table.to_csv(partial, index=False)
