@@ -105,6 +105,7 @@ def _equilibrium(options: Config, shared: Config, problems: Config) -> Equilibri
             per_image=shared["per_image"],
         ),
         link_variance=shared["link_variance"],
+        backward_terms=shared["backward_terms"],
         x0=shared["x0"],
         distribution=_distribution(problems),
     )

@@ -6,7 +6,6 @@ enough changes, too large an entry, too many iterations) and says which of these
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
@@ -144,7 +143,7 @@ def solve(solver: Solver, F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
     """Iterate from x0 (B, 3, H, W) until every image has ended by the stopping rule.
 
     Images that have ended leave the batch (unless ``stop.per_image`` is False), which changes no
-    other image's iterates and saves work. No gradients are recorded: see `jacobian_free`.
+    other image's iterates and saves work. No gradients are recorded: see `back_propagated`.
     """
     x, state, active = x0, solver.init(x0), torch.arange(len(x0), device=x0.device)
     final = x0.clone()
@@ -168,13 +167,38 @@ def solve(solver: Solver, F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
     return Solution(final, iterations, outcome)
 
 
-def jacobian_free(F: Callable[[Tensor], Tensor], fixed_point: Tensor) -> Tensor:
-    """F applied once with gradients at a constant fixed point (JFB, eqs. 9-11 and 31).
+def back_propagated(value: Tensor, F: Map, fixed_point: Tensor, *, terms: int = 0) -> Tensor:
+    """The value F(x) at a constant fixed point x, with the gradient of the fixed point itself.
 
-    The value is the fixed point's; the gradient with respect to F's parameters takes the inverse
-    Jacobian as the identity.
+    The implicit function theorem has the inverse of I - J, J the Jacobian of F at x. Its Neumann
+    series I + J + J^2 + ... is cut after ``terms`` beyond the first: 0 takes the identity, which
+    is Jacobian-free back-propagation (JFB, eqs. 9-11 and 31); where the norm of J is under 1 more
+    terms lead to the implicit gradient.
+
+    Args:
+        value: F at the fixed point (B, 3, H, W), with the graph to the parameters of F.
+        F: the map.
+        fixed_point: x, of the same shape.
+        terms: products with the transpose of J in the backward pass.
+
+    Returns:
+        A tensor equal to ``value``.
     """
-    return F(fixed_point.detach())
+    if terms == 0:
+        return value
+    x = fixed_point.detach().requires_grad_()
+    again = F(x)
+
+    def series(v: Tensor) -> Tensor:
+        u = v
+        for _ in range(terms):
+            (pulled_back,) = torch.autograd.grad(again, x, u, retain_graph=True)
+            u = v + pulled_back
+        return u
+
+    through = value.view_as(value)  # so that the hook is on this use of the value alone
+    through.register_hook(series)
+    return through
 
 
 def _judge(x: Tensor, following: Tensor, stop: StoppingRule) -> Tensor:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rglib.fixed_point import Adam, Outcome, Picard, StoppingRule, jacobian_free, solve
+from rglib.fixed_point import Adam, Outcome, Picard, StoppingRule, back_propagated, solve
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.operators import Blur, Downsample, Identity, Mask
 from rglib.problems import DataGradient
@@ -191,44 +191,85 @@ def test_adams_iterates_equal_those_of_torch(seed, lr):
         torch.testing.assert_close(x, theirs.detach(), rtol=1e-12, atol=1e-12)
 
 
-# --- Jacobian-free back-propagation, eqs. (9-11) and (31), on h(x) = W x + b ----------------------
+# --- back-propagation at a fixed point, eqs. (9-11) and (31) -------------------------------------
 
 
 @pytest.fixture
 def affine_equilibrium():
-    """W with norm 1/2, b, the fixed point x and a target t, float64."""
+    """W with norm 1/2, b, the fixed point x of W x + b and a target t, float64."""
     W = torch.randn(4, 4, generator=generator(), dtype=torch.float64)
     W = 0.5 * W / torch.linalg.matrix_norm(W, 2)
     b, t = torch.randn(2, 4, generator=generator(1), dtype=torch.float64)
     return W.requires_grad_(), b.requires_grad_(), torch.linalg.solve(torch.eye(4) - W, b), t
 
 
+def gradients(F, parameters, x, t, *, terms):
+    """Value of 1/2 ||x - t||^2 at the fixed point x of F, and its gradients."""
+    value = back_propagated(F(x.detach()), F, x, terms=terms)
+    loss = 0.5 * (value - t).square().sum()
+    return value, torch.autograd.grad(loss, parameters)
+
+
 def test_jfb_has_the_fixed_points_value_and_takes_the_inverse_jacobian_as_identity(
     affine_equilibrium,
 ):
     W, b, x, t = affine_equilibrium
-    value = jacobian_free(lambda z: W @ z + b, x)
+    value, (grad_W, grad_b) = gradients(lambda z: W @ z + b, (W, b), x, t, terms=0)
     torch.testing.assert_close(value, x)
-    grad_W, grad_b = torch.autograd.grad(0.5 * (value - t).square().sum(), (W, b))
     torch.testing.assert_close(grad_b, (x - t).detach())
     torch.testing.assert_close(grad_W, torch.outer(x - t, x).detach())
 
 
-def test_jfb_differs_from_the_implicit_gradient_by_the_inverse_jacobian_but_descends(
-    affine_equilibrium,
-):
+@pytest.mark.parametrize("terms", [1, 2, 5])
+def test_some_terms_are_the_partial_sum_of_the_neumann_series(affine_equilibrium, terms):
     W, b, x, t = affine_equilibrium
-    value = jacobian_free(lambda z: W @ z + b, x)
-    (jfb,) = torch.autograd.grad(0.5 * (value - t).square().sum(), b)
+    value, (_, grad_b) = gradients(lambda z: W @ z + b, (W, b), x, t, terms=terms)
+    powers = [torch.linalg.matrix_power(W.detach().T, k) for k in range(terms + 1)]
+    torch.testing.assert_close(value, x)
+    torch.testing.assert_close(grad_b, sum(powers) @ (x - t).detach())
+
+
+def test_many_terms_are_the_implicit_gradient_in_closed_form(affine_equilibrium):
+    W, b, x, t = affine_equilibrium
+    _, (grad_W, grad_b) = gradients(lambda z: W @ z + b, (W, b), x, t, terms=60)
     with torch.no_grad():
         implicit = torch.linalg.solve((torch.eye(4) - W).T, x - t)
+    torch.testing.assert_close(grad_b, implicit, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad_W, torch.outer(implicit, x.detach()), rtol=1e-12, atol=1e-12)
+
+
+def test_many_terms_are_the_slope_of_the_loss_by_finite_differences(affine_equilibrium):
+    """On tanh(W x + b), whose fixed point has no closed form."""
+    W, b, _, t = affine_equilibrium
+
+    def fixed_point(b):
+        x = torch.zeros(4, dtype=torch.float64)
+        for _ in range(200):
+            x = torch.tanh(W.detach() @ x + b)
+        return x
 
     def loss(b):
-        return 0.5 * (torch.linalg.solve(torch.eye(4) - W, b) - t).square().sum().item()
+        return 0.5 * (fixed_point(b) - t).square().sum().item()
 
+    x = fixed_point(b.detach())
+    _, (implicit,) = gradients(lambda z: torch.tanh(W @ z + b), (b,), x, t, terms=80)
+    _, (jfb,) = gradients(lambda z: torch.tanh(W @ z + b), (b,), x, t, terms=0)
     small = 1e-6 * torch.eye(4, dtype=torch.float64)
-    differences = [(loss(b + e) - loss(b - e)) / 2e-6 for e in small]
+    differences = [(loss(b.detach() + e) - loss(b.detach() - e)) / 2e-6 for e in small]
     torch.testing.assert_close(implicit, torch.tensor(differences).double(), atol=1e-7, rtol=1e-6)
-    torch.testing.assert_close((torch.eye(4) - W).T @ implicit, jfb)
     assert not torch.allclose(jfb, implicit, rtol=0.05)
-    assert torch.dot(jfb, implicit) > 0
+    assert torch.dot(jfb, implicit) > 0  # and yet it descends
+
+
+def test_the_gradient_can_be_asked_for_twice(affine_equilibrium):
+    """A logged step takes the gradient of each term, and then of all."""
+    W, b, x, t = affine_equilibrium
+
+    def F(z):
+        return W @ z + b
+
+    value = back_propagated(F(x.detach()), F, x, terms=3)
+    loss = 0.5 * (value - t).square().sum()
+    first = torch.autograd.grad(loss, b, retain_graph=True)
+    second = torch.autograd.grad(loss, b)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)

@@ -167,6 +167,16 @@ def test_losses_and_gradients_are_those_of_algorithm_1(kind, networks):
     torch.testing.assert_close(losses.total, total, rtol=1e-4, atol=0)
 
 
+def test_terms_of_the_inverse_jacobian_change_the_gradients_and_no_loss(networks):
+    one_map = replace(RERG, stop=StoppingRule(max_iterations=5))
+    few = replace(one_map, backward_terms=2)
+    jfb, neumann = (objective(networks, photos(), 0, 0) for objective in (one_map, few))
+    for name, role in (("FB", "P"), ("GD", "G"), ("link", "P")):
+        assert torch.equal(jfb.terms[name], neumann.terms[name])
+        ours, theirs = (gradients(o.terms[name], networks[role]) for o in (jfb, neumann))
+        assert torch.isfinite(theirs).all() and not torch.allclose(ours, theirs, rtol=1e-3)
+
+
 def test_l_fb_teaches_p_alone_l_gd_teaches_g_alone_and_the_link_teaches_both(networks):
     terms = RERG(networks, photos(), 0, 0).terms
     taught = {

@@ -1,4 +1,4 @@
-"""Algorithm 1: MTDEQ, RG1, DEQGD and RERG, by Jacobian-free back-propagation at fixed points."""
+"""Algorithm 1: MTDEQ, RG1, DEQGD and RERG, by back-propagation at fixed points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rglib.fixed_point import Adam, Outcome, Picard, Solution, StoppingRule, jacobian_free, solve
+from rglib.fixed_point import Adam, Outcome, Picard, Solution, StoppingRule, back_propagated, solve
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.objectives.losses import Losses, Networks, link_residual, mean_square
 from rglib.problems import (
@@ -32,6 +32,8 @@ class Equilibrium:
     Attributes:
         stop: the stopping rule of both fixed points.
         link_variance: "theorem" takes eta_FB sigma^2 (Theorem 1), "literal" sigma^2 as eq. (28).
+        backward_terms: of the Neumann series in the backward pass; 0 is Jacobian-free. The point z
+            at which L_link takes P is a constant whatever their number.
         x0: where both iterations start, "test" as at test time (SPEC 3), "adjoint" at A^T y.
         distribution: the problems drawn, one per batch.
     """
@@ -43,6 +45,7 @@ class Equilibrium:
     eta_gd: float = 0.05
     stop: StoppingRule = field(default_factory=StoppingRule)
     link_variance: Literal["theorem", "literal"] = "theorem"
+    backward_terms: int = 0
     x0: Literal["test", "adjoint"] = "test"
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
 
@@ -87,7 +90,7 @@ class Equilibrium:
         statistics |= _report("f", found)
         with torch.no_grad():
             z = f.forward_step(found.x)
-        p = jacobian_free(f.prox, z)
+        p = back_propagated(f.prox(z), f, found.x, terms=self.backward_terms)
         terms = {}
         if self.forward_backward is not None:
             terms["FB"] = self.forward_backward * mean_square(p - seen.x_hat)
@@ -104,7 +107,8 @@ class Equilibrium:
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
         found = solve(Adam(lr=self.eta_gd), gradient, seen.x0, self.stop)
         statistics |= _report("g", found)
-        x_g = jacobian_free(GradientStep(gradient, self.eta_gd), found.x)
+        g = GradientStep(gradient, self.eta_gd)
+        x_g = back_propagated(g(found.x), g, found.x, terms=self.backward_terms)
         return {"GD": self.gradient_descent * mean_square(x_g - seen.x_hat)}
 
 
