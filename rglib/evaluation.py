@@ -129,6 +129,7 @@ def restorer(algorithm: str, problem_id: str, network: torch.nn.Module, config: 
         s=problem["s_255"] / 255,
         iterations=config["evaluation"]["iterations"],
         ensemble=config["evaluation"]["ensemble"],
+        tile_above=config["evaluation"]["tile_above"],
     )
 
 

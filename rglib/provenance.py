@@ -271,6 +271,7 @@ class Provenance:
     stages: tuple[Stage, ...]
     iterations: int
     seeds: tuple[int, ...]
+    precision: tuple[tuple[str, str], ...]
     machine: str
     versions: tuple[tuple[str, str], ...]
 
@@ -321,6 +322,7 @@ class Provenance:
             *agreeing,
             f"Run {self.run}, configuration {self.configuration}, {self._seeds()}; "
             f"rglib {self.code}.",
+            f"Arithmetic inside the networks: {', '.join(map(' '.join, self.precision))}.",
             f"Machine: {self.machine}; {versions}.",
         ]
 
@@ -336,8 +338,8 @@ class Provenance:
 
     def to_dict(self) -> dict:
         """The same as JSON types, with the departures from the paper in words."""
-        versions = dict(self.versions)
-        return asdict(self) | {"versions": versions, "departures": self.departures()}
+        mappings = {"versions": dict(self.versions), "precision": dict(self.precision)}
+        return asdict(self) | mappings | {"departures": self.departures()}
 
     def _seeds(self) -> str:
         return f"seed{'' if len(self.seeds) == 1 else 's'} {', '.join(map(str, self.seeds))}"
@@ -358,7 +360,7 @@ def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mappi
     """Gather the provenance of a run, on the machine that calls this.
 
     Args:
-        config: the active configuration; ``run``, ``seeds``, ``network`` and
+        config: the active configuration; ``run``, ``seeds``, ``precision``, ``network`` and
             ``evaluation: iterations`` are read, the rest only hashed.
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
@@ -379,6 +381,7 @@ def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mappi
         stages=tuple(_stage(card) for card in cards),
         iterations=_get(_get(config, "configuration", "evaluation"), "evaluation", "iterations"),
         seeds=tuple(_get(config, "configuration", "seeds")),
+        precision=tuple(_get(config, "configuration", "precision").items()),
         machine=machine(),
         versions=(
             ("Python", platform.python_version()),

@@ -15,6 +15,8 @@ from rglib.problems import DataGradient, Observation
 
 Record = Callable[[Tensor], None]  # is shown every iterate, the starting point first
 
+TILE_OVERLAP = 32  # pixels; the released code's
+
 
 @dataclass(frozen=True)
 class Dihedral:
@@ -60,6 +62,43 @@ class RotatingGradient:
 
 
 @dataclass(frozen=True)
+class Tiled:
+    """G on four overlapping parts of images of more than ``above`` pixels, as in PnP-ReG's code.
+
+    There it saves memory, at the price of seams: near the middle G sees less than its receptive
+    field. Each part ends at the multiple of `TILE_OVERLAP` next beyond the middle. Images of more
+    than four times as many pixels are cut again.
+    """
+
+    G: Gradient
+    above: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if height * width <= self.above:
+            return self.G(x)
+        inner = self.G if height * width <= 4 * self.above else self
+        result = torch.empty_like(x)
+        for row, rows in _halves(height):
+            for column, columns in _halves(width):
+                part = inner(x[..., rows, columns])
+                result[..., row, column] = part[..., _within(row, rows), _within(column, columns)]
+        return result
+
+
+def _halves(length: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The two halves of a side, each with the part that it is taken from."""
+    middle = length // 2
+    reach = min(length, (middle // TILE_OVERLAP + 1) * TILE_OVERLAP)
+    first, second = slice(0, middle), slice(middle, length)
+    return (first, slice(0, reach)), (second, slice(length - reach, length))
+
+
+def _within(half: slice, part: slice) -> slice:
+    return slice(half.start - part.start, half.stop - part.start)
+
+
+@dataclass(frozen=True)
 class GradientDescent:
     """Adam on the image along D(x) + s^2 G(x), with a periodic x8 ensemble (SPEC 3).
 
@@ -69,6 +108,7 @@ class GradientDescent:
         s: the weight of G is s^2; the noise std on [0, 1] where there is noise.
         iterations: entries of the curve; the last follows iterations - 1 steps.
         ensemble: rotate through the eight transforms; False applies G as it is.
+        tile_above: pixels above which G is applied to parts, see `Tiled`; None never does.
     """
 
     G: Gradient
@@ -76,17 +116,19 @@ class GradientDescent:
     s: float
     iterations: int = 1500
     ensemble: bool = True
+    tile_above: int | None = None
 
     @torch.no_grad()
     def restore(self, seen: Observation, record: Record) -> Tensor:
         """Run from x0 and return the last iterate, (B, 3, H, W), neither clamped nor projected."""
         D = DataGradient.of(seen.problem.A, seen.y)
+        G = self.G if self.tile_above is None else Tiled(self.G, self.tile_above)
         adam = Adam(lr=self.lr)
         x, state = seen.x0, adam.init(seen.x0)
         for i in range(self.iterations - 1):
             record(x)
             transform = DIHEDRAL[i % 8 if self.ensemble else 0]
-            gradient = RegularizedGradient(RotatingGradient(self.G, transform), D, self.s)
+            gradient = RegularizedGradient(RotatingGradient(G, transform), D, self.s)
             x, state = adam.step(gradient, x, state)
         record(x)
         return x

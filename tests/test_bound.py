@@ -256,6 +256,7 @@ PROVENANCE = make_provenance(
     {
         "run": "r",
         "seeds": [0],
+        "precision": {"train": "auto", "evaluate": "float32"},
         "network": {"widths": [8], "blocks": 1},
         "evaluation": {"iterations": 2},
     },

@@ -147,8 +147,13 @@ def test_absent_numbers_are_said_to_be_absent():
 
 def test_markdown_tells_all_and_names_the_stand_in():
     provenance = make_provenance(
-        {"run": "r", "seeds": [0], "network": {"widths": [8], "blocks": 1}}
-        | {"evaluation": {"iterations": 2}},
+        {
+            "run": "r",
+            "seeds": [0],
+            "precision": {"train": "auto", "evaluate": "float32"},
+            "network": {"widths": [8], "blocks": 1},
+            "evaluation": {"iterations": 2},
+        },
         test_set={"title": "Embedded", "stand_in_for": "Set5", "images": []},
         cards=[],
     )

@@ -21,11 +21,11 @@ PROBLEMS = ("completion80", "deblur_s1.6")
 NETWORK = {"widths": [4, 6, 8, 8], "blocks": 1}
 SOURCE = {"lr": "ours", "s_255": "ours"}
 SETTINGS = {
-    "evaluation": {"iterations": 4, "ensemble": True},
+    "evaluation": {"iterations": 4, "ensemble": True, "tile_above": None},
     "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": SOURCE} for p in PROBLEMS},
 }
 ADMM = {
-    "evaluation": {"iterations": 4, "ensemble": False},
+    "evaluation": {"iterations": 4, "ensemble": False, "tile_above": None},
     "admm": {
         "sigma_min_255": 0.255,
         "completion": {"iterations": 5, "sigma_first_255": 255, "sigma_last_255": 1},
@@ -274,7 +274,7 @@ def computed(method, monkeypatch, role="G", **changes):
         ({"settings": json.loads(json.dumps(SETTINGS))}, set()),
         ({"settings": with_lr(0.02)}, {"completion80"}),
         (
-            {"settings": SETTINGS | {"evaluation": {"iterations": 5, "ensemble": True}}},
+            {"settings": SETTINGS | {"evaluation": SETTINGS["evaluation"] | {"iterations": 5}}},
             set(PROBLEMS),
         ),
         ({"code": ["newer code"]}, set(PROBLEMS)),

@@ -114,6 +114,7 @@ def test_own_modules_can_be_hashed():
 CONFIG = {
     "run": "trial",
     "seeds": [3],
+    "precision": {"train": "auto", "evaluate": "float32"},
     "mirrors": [],
     "threads": {"train": 2},
     "network": {"widths": [16, 32], "blocks": 1},
@@ -156,6 +157,7 @@ def test_departures_are_loud():
         "OTHER TRAINING DATA of rerg: skimage, 20 images; the paper: DIV2K",
         "Run trial",
         "seed 3",
+        "Arithmetic inside the networks: train auto, evaluate float32",
         "torch ",
     ):
         assert words in text
@@ -215,7 +217,7 @@ def test_dict_is_json_and_repeats(tmp_path):
     assert data["stages"][0]["budget"] == {"steps": 10, "batch": 4, "crop": 64}
 
 
-@pytest.mark.parametrize("key", ["run", "network", "evaluation", "seeds"])
+@pytest.mark.parametrize("key", ["run", "network", "evaluation", "seeds", "precision"])
 def test_missing_keys_are_named(key):
     config = {name: value for name, value in CONFIG.items() if name != key}
     with pytest.raises(KeyError, match=f"configuration has no key '{key}'"):

@@ -15,7 +15,7 @@ from rglib.problems import (
     SuperResolution,
     observe,
 )
-from rglib.restoration import DIHEDRAL, ADMMSchedule, GradientDescent, PnPADMM
+from rglib.restoration import DIHEDRAL, ADMMSchedule, GradientDescent, PnPADMM, Tiled
 
 # SPEC 3: id; rot90 then flipV; flipV; rot270; rot180 then flipV; rot90; rot180; rot270 then flipV
 TRANSFORMS = (
@@ -279,3 +279,53 @@ def test_noisy_completion_lets_known_pixels_move(tiny):
     plan = ADMMSchedule(iterations=6, sigma_first=1, sigma_last=0.1, sigma_min=0.001)
     x = PnPADMM(tiny("P"), plan).restore(seen, ignore)
     assert not torch.allclose(seen.problem.A(x), seen.problem.A(seen.y), atol=1e-3)
+
+
+# --- tiles ----------------------------------------------------------------------------------------
+
+
+def released_tiles(G, x, above):
+    """SPEC 1's memory device: quarters with 32 pixels and more beyond the middle, as slices."""
+    height, width = x.shape[-2:]
+    if height * width <= above:
+        return G(x)
+    tall, wide = ((side // 2 // 32 + 1) * 32 for side in (height, width))
+    inner = G if height * width <= 4 * above else lambda part: released_tiles(G, part, above)
+    upper, lower = x[..., :tall, :], x[..., height - tall :, :]
+    left = [inner(half[..., :wide]) for half in (upper, lower)]
+    right = [inner(half[..., width - wide :]) for half in (upper, lower)]
+    rows = [
+        torch.cat((a[..., : width // 2], b[..., -(width - width // 2) :]), dim=-1)
+        for a, b in zip(left, right, strict=True)
+    ]
+    return torch.cat(
+        (rows[0][..., : height // 2, :], rows[1][..., -(height - height // 2) :, :]), -2
+    )
+
+
+@pytest.mark.parametrize("size", [(96, 96), (97, 130), (150, 64), (64, 64)])
+@pytest.mark.parametrize("above", [1500, 4096, 100_000])
+def test_tiles_are_the_released_codes(size, above, tiny):
+    x, G = photo(*size), tiny("G")
+    seen = []
+
+    def spy(part):
+        seen.append(tuple(part.shape[-2:]))
+        return G(part)
+
+    torch.testing.assert_close(Tiled(spy, above)(x), released_tiles(G, x, above))
+    pixels = size[0] * size[1]
+    assert len(seen) == 1 if pixels <= above else len(seen) >= 4
+
+
+def test_tiles_of_a_function_of_each_pixel_leave_no_seam():
+    x = photo(100, 120)
+    assert torch.equal(Tiled(torch.sin, 2000)(x), torch.sin(x))
+
+
+def test_tiles_change_a_restoration_only_above_their_size(tiny):
+    seen = observe(Completion(keep=0.2), photo(96, 96), SeededImage())
+    method = GradientDescent(tiny("G"), lr=0.01, s=0.5, iterations=6)
+    whole = method.restore(seen, ignore)
+    assert torch.equal(replace(method, tile_above=96 * 96).restore(seen, ignore), whole)
+    assert not torch.equal(replace(method, tile_above=96 * 96 - 1).restore(seen, ignore), whole)

@@ -188,7 +188,7 @@ LINES = [
     ("seeds", [], "[] is not allowed; must be a list of at least one whole number, each once"),
     ("seeds", [1, 1], "[1, 1] is not allowed; must be a list without repetitions"),
     ("device", "gpu", "'gpu' is not allowed; must be one of auto, cpu, cuda"),
-    ("precision", "float16", "must be one of auto, float32, bfloat16"),
+    ("precision.train", "float16", "must be one of auto, float32, bfloat16"),
     ("init", "none", "must be one of weights, scratch"),
     ("threads", "{'train': 2}", "is not allowed; must be a mapping"),
     ("threads.train", 0, "0 is not allowed; must be at least 1"),

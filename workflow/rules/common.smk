@@ -73,7 +73,7 @@ def training_params(stage):
         "entry": {key: entry[key] for key in entry if key not in ("log", "seed", *sections)},
         "shared": {section: config[section] | entry.get(section, {}) for section in sections},
         "network": config["network"],
-        "precision": config["precision"],
+        "precision": config["precision"]["train"],
         "seed": entry.get("seed", config["seeds"][0]),
         "code": CODE("rglib.training", f"rglib.objectives.{entry['objective']}"),
     }

@@ -30,7 +30,7 @@ rule evaluate:
         problems=list(config["problems"]),
         settings=settings_of,
         network=config["network"],
-        precision=config["precision"],
+        precision=config["precision"]["evaluate"],
         kept=f"{RUN}/restored/{{method}}",
         code=CODE("rglib.evaluation", "rglib.networks"),
     script:

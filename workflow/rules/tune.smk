@@ -48,7 +48,7 @@ rule tune_target:
         role=lambda wildcards: ROLE[TUNED[wildcards.target]],
         settings={key: config[key] for key in ("evaluation", "problems", "admm", "tuning")},
         network=config["network"],
-        precision=config["precision"],
+        precision=config["precision"]["evaluate"],
         code=CODE("rglib.tuning"),
     script:
         "../scripts/tune.py"

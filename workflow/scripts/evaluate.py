@@ -11,6 +11,7 @@ from rglib.datasets import Manifest
 from rglib.evaluation import EvaluationFiles, evaluate_method
 
 torch.set_num_threads(snakemake.threads)
+torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
 outputs, params, config = snakemake.output, snakemake.params, snakemake.config
 files = EvaluationFiles(
     results=Path(outputs.results),

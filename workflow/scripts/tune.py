@@ -13,6 +13,7 @@ from rglib.tuning import tune, validation_images
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
+torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
 params, on = snakemake.params, device(snakemake.config["device"])
 network = build(
     params.role, **params.network, arithmetic=preferred_arithmetic(params.precision, on)
