@@ -404,6 +404,57 @@ def test_without_a_stand_in_it_stops_and_says_what_to_do(source, tmp_path):
     assert not made
 
 
+# --- several seeds, and tuning --------------------------------------------------------------------
+
+
+def test_a_further_seed_trains_its_copies_and_leaves_the_first_alone(to_plan):
+    stages = ("denoiser", "residual", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg")
+    copies = evaluate(*(f"{method}.seed1" for method in METHODS))
+    expected = {f"train_{stage}_seed1" for stage in stages} | copies | REPORT
+    assert to_plan.planned(overlay={"seeds": [0, 1]}) == expected
+
+
+def test_tables_of_several_seeds_say_mean_and_spread(project):
+    """MTDEQ with given weights, RG1 trained twice."""
+    roles = {"denoiser": "P", "pnpreg": "PG", "mtdeq": "P"}
+
+    def change(config):
+        config["methods"] = {name: config["methods"][name] for name in ("mtdeq", "rg1")}
+        config["weights"] = {
+            stage: {role: {"file": f"work/test/models/{stage}/{role}.safetensors"} for role in of}
+            for stage, of in roles.items()
+        }
+        config["problems"] = {"completion80": config["problems"]["completion80"]}
+
+    project.configure(change)
+    overlay = {"run": "seeds", "seeds": [0, 1], "init": "weights"}
+    project.snakemake("results/table1.md", "results/fig2.pdf", fails=True, overlay=overlay)
+    project.snakemake("results/table1.md", overlay=overlay)
+    results = pd.read_csv(project / "results/results.csv")
+    assert results.groupby("method").seed.unique().map(list).to_dict() == {
+        "mtdeq": [0],
+        "rg1": [0, 1],
+    }
+    by_seed = results[results.method == "rg1"].groupby("seed").psnr_db.mean()
+    table = pd.read_csv(project / "results/table1.csv").set_index("method")
+    assert by_seed[0] != by_seed[1]
+    assert table.loc["rg1", "psnr_db"] == pytest.approx(by_seed.mean())
+    assert table.loc["rg1", "psnr_std_db"] == pytest.approx(by_seed.std())
+    text = (project / "results/table1.md").read_text(encoding="utf-8")
+    assert text.count("±") == 3 and "seeds 0, 1" in text
+
+
+def test_tuning_writes_the_grid_and_an_overlay_that_changes_what_it_chose(project):
+    project.snakemake("tune")
+    grid = pd.read_csv(project / "results/tuning.csv")
+    assert set(grid.algorithm) == {"gradient_descent", "pnp_admm"}
+    assert (grid.groupby(["target", "problem_id"]).chosen.sum() == 1).all()
+    tuned = yaml.safe_load((project / "results/tuned.yaml").read_text())
+    assert "completion80" not in tuned["problems"]  # released
+    merged = project.planned(overlay=tuned)
+    assert evaluate(*METHODS) <= merged and not [job for job in merged if "train" in job]
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 MISTAKES = [
