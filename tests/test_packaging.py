@@ -20,6 +20,8 @@ CONDA_NAMES = {
     "torch": "pytorch",
     "snakemake": "snakemake-minimal",
 }  # where they differ from PyPI's
+# deepinv needs torchvision, which the pinned torch has none of: whoever asks for it does without pins
+UNPINNED = {"deepinv"}
 PAPER = "Training Methods for Regularizing Gradients on Multi-Task Image Restoration Problems"
 
 
@@ -56,7 +58,9 @@ def test_snakemake_comes_from_bioconda_and_the_rest_from_conda_forge():
     assert CONDA["channels"] == ["conda-forge", "bioconda"]
 
 
-@pytest.mark.parametrize("extra", [None, *PROJECT["optional-dependencies"]])
+@pytest.mark.parametrize(
+    "extra", [None, *sorted(PROJECT["optional-dependencies"].keys() - UNPINNED)]
+)
 def test_every_dependency_is_pinned_within_its_bounds(extra):
     for requirement in requirements(extra):
         if requirement.name == PROJECT["name"]:
