@@ -20,7 +20,7 @@ CONDA_NAMES = {
     "torch": "pytorch",
     "snakemake": "snakemake-minimal",
 }  # where they differ from PyPI's
-# deepinv needs torchvision, which the pinned torch has none of: whoever asks for it does without pins
+# deepinv needs torchvision, which does not go with every build of the pinned torch
 UNPINNED = {"deepinv"}
 PAPER = "Training Methods for Regularizing Gradients on Multi-Task Image Restoration Problems"
 

@@ -9,8 +9,8 @@ localrules:
     make_tuning,
 
 
-def tuned_method(wildcards):
-    algorithm = TUNED[wildcards.target]
+def tuned_method(target):
+    algorithm = TUNED[target]
     method = config["tuning"]["methods"][algorithm]
     if method not in METHODS:
         raise WorkflowError(
@@ -21,7 +21,7 @@ def tuned_method(wildcards):
 
 def tuned_weights(wildcards):
     role = ROLE[TUNED[wildcards.target]]
-    return weights_of(stage_of(tuned_method(wildcards)), [role])[role]
+    return weights_of(stage_of(tuned_method(wildcards.target)), [role])[role]
 
 
 rule tune_target:
@@ -44,7 +44,7 @@ rule tune_target:
         gpu=GPUS_PER_JOB,
     params:
         algorithm=lambda wildcards: TUNED[wildcards.target],
-        method=tuned_method,
+        method=lambda wildcards: tuned_method(wildcards.target),
         role=lambda wildcards: ROLE[TUNED[wildcards.target]],
         settings={key: config[key] for key in ("evaluation", "problems", "admm", "tuning")},
         network=config["network"],
@@ -54,9 +54,15 @@ rule tune_target:
         "../scripts/tune.py"
 
 
+def tuned_cards(wildcards):
+    methods = dict.fromkeys(map(tuned_method, TUNED))
+    return [card_of(stage) for stage in with_predecessors(map(stage_of, methods))]
+
+
 rule make_tuning:
     input:
-        **MADE_BY,
+        test_set=f"{RUN}/test_set.json",
+        cards=tuned_cards,
         tables=expand(f"{RUN}/tuning/{{target}}.csv", target=TUNED),
     output:
         csv="results/tuning.csv",
