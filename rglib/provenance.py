@@ -31,6 +31,7 @@ KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "ablations", "bound", "tuning")
 
 PAPER_ITERATIONS = 1500
 PAPER_IMAGES = 8394
+PAPER_TEST_SET = "Set5"
 PAPER_DATA = "DIV2K, BSD500, Flickr2K and WED"
 
 
@@ -283,6 +284,8 @@ class Provenance:
                 f"STAND-IN TEST SET: {self.test_set} instead of {self.stand_in_for}; "
                 "these numbers cannot be compared with the paper's."
             )
+        elif self.test_set != PAPER_TEST_SET:
+            said.append(f"OTHER TEST SET: {self.test_set}; the paper's values are on Set5.")
         if self.iterations != PAPER_ITERATIONS:
             word = "FEWER" if self.iterations < PAPER_ITERATIONS else "MORE"
             said.append(

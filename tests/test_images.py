@@ -4,6 +4,7 @@ import pickle
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from rglib.files import replacing
 from rglib.images import (
@@ -338,6 +340,19 @@ def test_crops_are_a_function_of_seed_and_step(store, seed, step):
     assert (again.crops(step + 1) != first).any()
     other = CropSampler(store=store, crop=16, batch=4, seed=seed + 1)
     assert (other.crops(step) != first).any()
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_crops_are_the_same_bits_from_any_number_of_workers(store, workers):
+    sampler = CropSampler(store=store, crop=24, batch=5, seed=3)
+    loader = DataLoader(range(9), num_workers=workers, collate_fn=partial(_cut, sampler))
+    for step, crops in enumerate(loader):
+        np.testing.assert_array_equal(crops, sampler.crops(step))
+
+
+def _cut(sampler, steps):
+    return sampler.crops(steps[0])
 
 
 def test_the_order_of_the_images_changes_from_epoch_to_epoch(store):

@@ -163,6 +163,12 @@ def test_departures_are_loud():
         assert words in text
 
 
+def test_another_test_set_is_named():
+    mine = {"title": "my photographs", "stand_in_for": None, "images": IMAGES}
+    said = make_provenance(PAPER_CONFIG, test_set=mine, cards=[PAPER_CARD]).departures()
+    assert said == ["OTHER TEST SET: my photographs; the paper's values are on Set5."]
+
+
 def test_the_paper_itself_departs_in_nothing():
     made = make_provenance(PAPER_CONFIG, test_set=SET5, cards=[PAPER_CARD])
     assert made.departures() == []

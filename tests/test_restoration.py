@@ -138,6 +138,31 @@ def test_in_float32_the_restorations_agree_in_psnr(task, tiny):
         assert error[0] == pytest.approx(error[1], abs=0.01)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("gain", [1.0, 30.0])
+def test_over_1500_iterations_the_curves_agree_at_every_one(task, gain, tiny):
+    """For any weights: here random ones, and larger ones, over all of the paper's iterations."""
+    degradation, lr, s_255 = TASKS[task]
+    seen, weights = observe(degradation, photo(), SeededImage()), tiny("G")
+
+    def G(x):
+        return gain * weights(x)
+
+    method = GradientDescent(G, lr=lr, s=s_255 / 255, iterations=1500)
+    ours, theirs = [], []
+    method.restore(seen, lambda x: ours.append(decibels(x, seen)))
+    for x in spec_3(G, seen, lr, s_255, iterations=1500):
+        theirs.append(decibels(x, seen))
+    assert len(ours) == len(theirs) == 1500
+    np.testing.assert_allclose(ours, theirs, atol=0.02, rtol=0)
+    assert np.ptp(ours) > 0.1  # neither stands still
+
+
+def decibels(x, seen):
+    return -10 * (x - seen.x_hat).square().mean().log10().item()
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 9])
 def test_the_curve_starts_at_x0_and_has_one_entry_per_iteration(iterations, tiny):
     seen = observe(TASKS["completion"][0], photo(), SeededImage())
@@ -182,6 +207,25 @@ def test_a_batch_is_restored_as_its_images_are_one_by_one(tiny):
         one = slice(i, i + 1)
         alone = Observation(seen.problem, seen.x_hat[one], seen.y[one], seen.x0[one])
         torch.testing.assert_close(method.restore(alone, ignore), together[one], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_psnr_is_the_same_alone_or_in_a_batch(task, tiny):
+    degradation, lr, s_255 = TASKS[task]
+    method = GradientDescent(tiny("G"), lr=lr, s=s_255 / 255, iterations=60)
+    images = [observe(degradation, x[None], SeededImage()) for x in photo(batch=3)]
+    batch = observe(degradation, photo(batch=3), SeededImage())  # for an operator of this batch
+    A = batch.problem.A
+    if isinstance(A, Mask):
+        A = Mask(torch.cat([seen.problem.A.mask for seen in images]))
+    x_hat, y, x0 = (
+        torch.cat([getattr(seen, name) for seen in images]) for name in ("x_hat", "y", "x0")
+    )
+    together = Observation(Problem(A, batch.problem.sigma), x_hat, y, x0)
+    x = method.restore(together, ignore)
+    for i, seen in enumerate(images):
+        alone = decibels(method.restore(seen, ignore), seen)
+        assert decibels(x[i : i + 1], seen) == pytest.approx(alone, abs=1e-5)
 
 
 def test_adams_defaults_are_torchs():
