@@ -116,7 +116,7 @@ def measure(
     What depends on a fixed point that was not found is nan. L_g is the larger of the estimates at
     x_g and at x_f.
     """
-    D = DataGradient.of(seen.problem.A, seen.y)
+    D = DataGradient(seen.problem.A, seen.y)
     f = ForwardBackward(P, D, sigma, search.eta)
     g = GradientStep(RegularizedGradient(G, D, sigma), search.eta)
     x_f, x_g = picard(f, seen.x0, search), descend(g, seen.x0, search)

@@ -3,7 +3,6 @@
 Every operator is immutable, acts on float images (B, C, H, W) channel by channel and offers
 
 * ``A(x)`` and ``A.adjoint(y)`` with <Ax, y> = <x, A^T y>,
-* ``A.gram(x)`` = A^T A x, at less cost than the two one after the other,
 * ``A.prox(u, y, rho)`` = argmin_v 1/2 ||Av - y||^2 + rho/2 ||v - u||^2, exactly,
 * ``A.squared_norm`` = ||A||^2, the largest eigenvalue of A^T A,
 * ``A.select(indices)``: the same operator for some images of the batch,
@@ -51,10 +50,6 @@ class Operator(ABC):
     def squared_norm(self) -> float:
         """||A||^2."""
 
-    def gram(self, x: Tensor) -> Tensor:
-        """A^T A x."""
-        return self.adjoint(self(x))
-
     def select(self, indices: Tensor) -> Operator:
         """The operator for the images at these indices of the batch."""
         return self
@@ -96,9 +91,6 @@ class Mask(Operator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.mask * y
-
-    def gram(self, x: Tensor) -> Tensor:
-        return self.mask * x  # m^2 = m
 
     def prox(self, u: Tensor, y: Tensor, rho: float) -> Tensor:
         return u + self.mask * (y - u) / (1 + rho)
@@ -151,9 +143,6 @@ class Blur(Operator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self.otf.conj())
-
-    def gram(self, x: Tensor) -> Tensor:
-        return self._filter(x, self._power)
 
     def prox(self, u: Tensor, y: Tensor, rho: float) -> Tensor:
         return u + self._filter(y - self(u), self.otf.conj() / (self._power + rho))

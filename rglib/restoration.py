@@ -121,7 +121,7 @@ class GradientDescent:
     @torch.no_grad()
     def restore(self, seen: Observation, record: Record) -> Tensor:
         """Run from x0 and return the last iterate, (B, 3, H, W), neither clamped nor projected."""
-        D = DataGradient.of(seen.problem.A, seen.y)
+        D = DataGradient(seen.problem.A, seen.y)
         G = self.G if self.tile_above is None else Tiled(self.G, self.tile_above)
         adam = Adam(lr=self.lr)
         x, state = seen.x0, adam.init(seen.x0)

@@ -37,7 +37,7 @@ def test_every_solver_finds_the_map_estimate_of_a_linear_prior(
 ):
     prior, A, sigma = linear_prior(90), in_double(OPERATORS[name]), 0.7
     y = A(torch.rand(2, *SHAPE, generator=generator(1), dtype=torch.float64))
-    D = DataGradient.of(A, y)
+    D = DataGradient(A, y)
     gradient = RegularizedGradient(prior.G, D, sigma)
     solver, F = {
         "Picard on f": (Picard(), ForwardBackward(prior.P, D, sigma, eta=0.49)),
@@ -55,7 +55,7 @@ def test_every_solver_finds_the_map_estimate_of_a_linear_prior(
 def test_the_fixed_point_of_f_does_not_depend_on_eta(eta, linear_prior, in_double, dense):
     prior, A = linear_prior(90), in_double(OPERATORS["sr2"])
     y = A(torch.rand(1, *SHAPE, generator=generator(1), dtype=torch.float64))
-    f = ForwardBackward(prior.P, DataGradient.of(A, y), 0.5, eta)
+    f = ForwardBackward(prior.P, DataGradient(A, y), 0.5, eta)
     x = prior.minimiser(dense(A, SHAPE), y, 0.5).view(1, *SHAPE)
     torch.testing.assert_close(f(x), x, atol=1e-12, rtol=0)
 

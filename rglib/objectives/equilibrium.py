@@ -69,9 +69,9 @@ class Equilibrium:
         randomness = SeededStep(seed, step)
         degradation = self.distribution.draw(randomness)
         seen = observe(degradation, x_hat.cpu(), randomness).to(x_hat.device)
-        D = DataGradient.of(seen.problem.A, seen.y)
+        D = DataGradient(seen.problem.A, seen.y)
         if self.x0 == "adjoint":
-            seen = replace(seen, x0=D.back_projection)
+            seen = replace(seen, x0=seen.problem.A.adjoint(seen.y))
         terms: dict[str, Tensor] = {}
         statistics = {"sigma": seen.problem.sigma}
         if self._needs_f:
