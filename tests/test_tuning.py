@@ -63,6 +63,40 @@ def test_on_noisy_problems_s_is_the_noise_level():
             assert DEFAULT["problems"][problem]["s_255"] == pytest.approx(255 * kind.sigma)
 
 
+SPEC_3 = {  # lr, s and the values of these that are guesses
+    "completion80": (0.01, 1.0, ""),
+    "completion90": (0.025, 1.0, "s"),
+    "deblur_s1.6": (0.004, 2.55, ""),
+    "deblur_s2.0": (0.004, 2.55, "lr"),
+    "sr2_bicubic_n0.01": (0.002, 2.55, ""),
+    "sr2_bicubic_n0": (0.008, 1.2, ""),
+    "sr2_gaussian_n0": (0.008, 1.2, "lr s"),
+    "sr2_gaussian_n0.01": (0.002, 2.55, "lr"),
+    "sr3_bicubic_n0": (0.008, 1.2, "lr s"),
+    "sr3_bicubic_n0.01": (0.002, 2.55, "lr"),
+    "sr3_gaussian_n0": (0.008, 1.2, "lr s"),
+    "sr3_gaussian_n0.01": (0.002, 2.55, "lr"),
+}
+
+
+@pytest.mark.parametrize("scale", ["paper", "gpu"])
+def test_nothing_tuned_for_small_networks_reaches_the_papers_scale(scale):
+    overlay = yaml.safe_load((ROOT / f"config/{scale}.yaml").read_text())
+    problems = overlaid(DEFAULT, overlay)["problems"]
+    for problem, (lr, s, guessed) in SPEC_3.items():
+        entry = problems[problem]
+        assert (entry["lr"], entry["s_255"]) == (lr, s), problem
+        assert [key.removesuffix("_255") for key in open_settings(entry)] == guessed.split()
+    sources = [
+        source
+        for section in (problems, overlaid(DEFAULT, overlay)["admm"])
+        for entry in section.values()
+        if isinstance(entry, dict)
+        for source in entry["source"].values()
+    ]
+    assert "tuned" not in sources
+
+
 def test_no_learning_rate_is_above_the_papers():
     assert max(DEFAULT["tuning"]["gradient_descent"]["lr"]) == 0.025
     assert all(entry["lr"] <= 0.025 for entry in DEFAULT["problems"].values())
