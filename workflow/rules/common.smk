@@ -3,6 +3,7 @@ from os.path import dirname
 from shutil import which
 
 from rglib.ablations import active, left_out, references
+from rglib.grids import targets
 from rglib.provenance import code_hash
 from rglib.seeds import copies, is_given, seeds_of
 from rglib.validation import ROLE, SECTIONS, learned_roles
@@ -133,3 +134,26 @@ def denoiser_of(wildcards):
     """The stage whose P Theorem 1 has beside a method's G: the same one where it learns P."""
     stage = stage_of(wildcards.method)
     return stage if learns_P(stage) else config["bound"]["denoiser"]
+
+
+TUNED = targets(config)  # what has open settings, with the algorithm of each
+
+
+def tuned_method(target):
+    algorithm = TUNED[target]
+    method = config["tuning"]["methods"][algorithm]
+    if method not in METHODS:
+        raise WorkflowError(
+            f"tuning.methods.{algorithm}: {method!r} is none of the methods: {', '.join(METHODS)}"
+        )
+    return method
+
+
+def tuned_weights(wildcards):
+    role = ROLE[TUNED[wildcards.target]]
+    return weights_of(stage_of(tuned_method(wildcards.target)), [role])[role]
+
+
+def tuned_cards(wildcards):
+    methods = dict.fromkeys(map(tuned_method, TUNED))
+    return [card_of(stage) for stage in with_predecessors(map(stage_of, methods))]
