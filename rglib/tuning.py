@@ -33,7 +33,7 @@ COLUMNS = {
     "problem_id": "id of the restoration problem",
     "psnr_db": "PSNR of the last iterate in dB, mean over the images; empty if one diverged",
     "target_psnr_db": "mean of psnr_db over the target's problems, by which is chosen",
-    "chosen": "whether these settings are the best of their target",
+    "chosen": "whether these settings are chosen: the cheapest of the best of their target",
 }
 
 
@@ -85,7 +85,9 @@ def tune(
         device: where to compute.
 
     Returns:
-        One row per candidate and problem, with `COLUMNS`. Of equals the first is chosen.
+        One row per candidate and problem, with `COLUMNS`. Of the candidates within
+        ``tuning: tolerance_db`` of the best those with the fewest iterations are left, and the best
+        of these is chosen.
     """
     section = SECTIONS[algorithm]
     entry = config[section][target]
@@ -115,8 +117,16 @@ def tune(
             for problem, value in reached.items()
         ]
     table = pd.DataFrame(rows)
-    best = table.loc[table["target_psnr_db"].fillna(-math.inf).idxmax(), "settings"]
+    best = _best(table, tolerance_db=config["tuning"]["tolerance_db"])
     return table.assign(chosen=table["settings"] == best)
+
+
+def _best(table: pd.DataFrame, *, tolerance_db: float) -> str:
+    reached = table["target_psnr_db"].fillna(-math.inf)
+    near = table[reached >= reached.max() - tolerance_db]
+    iterations = near["settings"].map(lambda settings: json.loads(settings).get("iterations", 0))
+    cheapest = near[iterations == iterations.min()]
+    return cheapest.loc[reached[cheapest.index].idxmax(), "settings"]
 
 
 def mean_psnr(method: Restorer, observations: Sequence[Observation]) -> float:

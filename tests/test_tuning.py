@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from rglib import tuning
 from rglib.ablations import overlaid
 from rglib.evaluation import GroundTruth
 from rglib.grids import OPEN, candidates, open_settings, overlay, overlay_text, targets, task_of
@@ -222,7 +223,7 @@ def test_a_schedule_is_chosen_by_the_mean_over_the_problems_of_its_task():
         return x + sigma * (0.5 - x)
 
     grid = {"iterations": [2, 4], "sigma_first_255": [49], "sigma_last_255": [1, 20]}
-    settings = config(pnp_admm=grid)
+    settings = config(pnp_admm=grid, tolerance_db=0)
     table = tune("deblurring", "pnp_admm", P, images(), method="gauss", config=settings, device=CPU)
     assert set(table["problem_id"]) == {"deblur_s1.6", "deblur_s2.0"} and len(table) == 8
     means = table.groupby("settings")["psnr_db"].mean()
@@ -230,6 +231,21 @@ def test_a_schedule_is_chosen_by_the_mean_over_the_problems_of_its_task():
         table.groupby("settings")["target_psnr_db"].first(), means, atol=1e-9
     )
     assert set(table.loc[table["chosen"], "settings"]) == {means.idxmax()}
+
+
+@pytest.mark.parametrize(("tolerance_db", "chosen"), [(0.0, 24), (0.05, 16), (1.0, 8)])
+def test_of_what_is_about_as_good_the_fewest_iterations_are_chosen(
+    tolerance_db, chosen, monkeypatch
+):
+    reached = {8: 29.5, 16: 30.0, 24: 30.02}
+    monkeypatch.setattr(
+        tuning, "mean_psnr", lambda method, seen: reached[method.schedule.iterations]
+    )
+    grid = {"iterations": [8, 16, 24], "sigma_first_255": [49], "sigma_last_255": [1]}
+    settings = config(pnp_admm=grid, tolerance_db=tolerance_db)
+    table = tune("deblurring", "pnp_admm", None, [], method="gauss", config=settings, device=CPU)
+    (settings,) = set(table.loc[table["chosen"], "settings"])
+    assert json.loads(settings)["iterations"] == chosen
 
 
 # --- the overlay ----------------------------------------------------------------------------------
