@@ -263,5 +263,6 @@ def _crop_top_left(x: Tensor, multiple: int) -> Tensor:
 
 
 def _crop_centre(x: Tensor, multiple: int) -> Tensor:
-    top, left = (x.shape[-2] % multiple) // 2, (x.shape[-1] % multiple) // 2
+    # half a pixel goes to the even side, as Pillow's crop in the released scripts has it
+    top, left = (round(side % multiple / 2) for side in x.shape[-2:])
     return _crop_top_left(x[..., top:, left:], multiple)

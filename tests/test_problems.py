@@ -4,6 +4,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from rglib.metrics import psnr, ssim
 from rglib.problems import (
@@ -55,7 +56,16 @@ def test_starting_points_on_set5_have_the_figures_of_the_released_code(problem_i
     assert similarity == pytest.approx(STARTS[problem_id][1], abs=0.001)
 
 
-@pytest.mark.parametrize("height, width", [(344, 228), (288, 288), (65, 97)])
+def pillows_centre(height, width):
+    """First row and column of Pillow's centre crop to multiples of 32, half pixels and all."""
+    image = Image.fromarray(np.arange(height * width, dtype=np.int32).reshape(height, width))
+    left, top = ((side - side // 32 * 32) / 2 for side in (width, height))
+    cropped = image.crop((left, top, width - left, height - top))
+    assert cropped.size == (width // 32 * 32, height // 32 * 32)
+    return divmod(cropped.getpixel((0, 0)), width)
+
+
+@pytest.mark.parametrize("height, width", [(344, 228), (288, 288), (65, 97), (67, 127), (69, 99)])
 def test_ground_truth_is_cropped_as_in_the_released_code(height, width):
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack((rows, columns))[None]
@@ -66,7 +76,7 @@ def test_ground_truth_is_cropped_as_in_the_released_code(height, width):
         return (*x[0, :, 0, 0].tolist(), *x.shape[-2:])
 
     multiple_of_32 = (height // 32 * 32, width // 32 * 32)
-    centre = (height % 32 // 2, width % 32 // 2)
+    centre = pillows_centre(height, width)
     assert kept("completion80") == (0, 0, height, width)
     assert kept("deblur_s2.0") == (0, 0, height // 8 * 8, width // 8 * 8)
     assert kept("sr2_gaussian_n0") == (*centre, *multiple_of_32)
