@@ -30,8 +30,8 @@ from rglib.files import file_digest, replacing
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the versions of one project
 
-# Of the configuration: they move no result; the last three move only what is named after them.
-KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "ablations", "bound", "tuning")
+SECTIONS_APART = ("ablations", "bound", "tuning")  # they move only what is named after them
+KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", *SECTIONS_APART)  # others move no result
 
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
 CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record
@@ -145,7 +145,7 @@ def _imported_names(parsed: _Parsed, package: str) -> list[str]:
 
 
 def configuration_hash(config: Mapping) -> str:
-    """Hash the part of a configuration that can change a number.
+    """Hash the part of a configuration that can change a number of the tables.
 
     Args:
         config: the whole configuration, of JSON types. The order of keys does not count.
@@ -154,7 +154,12 @@ def configuration_hash(config: Mapping) -> str:
         12 hexadecimal digits.
     """
     counted = {key: value for key, value in config.items() if key not in KEYS_WITHOUT_NUMBERS}
-    canonical = json.dumps(counted, sort_keys=True, separators=(",", ":"))
+    return section_hash(counted)
+
+
+def section_hash(section: Mapping) -> str:
+    """Hash a part of a configuration: 12 hexadecimal digits, whatever the order of keys."""
+    canonical = json.dumps(section, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
 
 
@@ -278,12 +283,14 @@ class Provenance:
     """Everything that made a result; no dates.
 
     Hashes are shortened sha256, but for those of weights and training data. ``modules`` are the
-    ones of rglib that computed it, from training to layout, with their `code_hash`; ``device`` and
+    ones of rglib that computed it, from training to layout, with their `code_hash`; ``sections``
+    those of `SECTIONS_APART` that it reads, which ``configuration`` leaves out; ``device`` and
     ``machine`` are those of the jobs that computed its numbers.
     """
 
     run: str
     configuration: str
+    sections: tuple[tuple[str, str], ...]
     code: str
     modules: tuple[tuple[str, str], ...]
     test_set: str
@@ -364,7 +371,7 @@ class Provenance:
 
     def to_dict(self) -> dict:
         """The same as JSON types, with the departures from the paper in words."""
-        pairs = ("modules", "precision", "versions")
+        pairs = ("sections", "modules", "precision", "versions")
         stages = [asdict(stage) | {"weights": dict(stage.weights)} for stage in self.stages]
         return (
             asdict(self)
@@ -408,6 +415,7 @@ def make_provenance(
     cards: Sequence[Mapping],
     machines: Sequence[Mapping] = (),
     modules: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
 ) -> Provenance:
     """Gather the provenance of a run.
 
@@ -420,6 +428,7 @@ def make_provenance(
         machines: ``device`` and ``machine`` of each job that computed, as `write_machine` writes
             them; none where nothing but the calling process computes.
         modules: `code_hash` of the modules that computed, by name.
+        sections: those of `SECTIONS_APART` that the result depends on.
 
     Raises:
         KeyError: one of these lacks a key; the message says which.
@@ -428,10 +437,11 @@ def make_provenance(
     return Provenance(
         run=_get(config, "configuration", "run"),
         configuration=configuration_hash(config),
+        sections=tuple((name, section_hash(config[name])) for name in sections),
         code=code_version(),
         modules=tuple((modules or {}).items()),
         test_set=_get(test_set, "test-set manifest", "title"),
-        test_set_digest=test_set_digest(_get(test_set, "test-set manifest", "images")),
+        test_set_digest=digest_of_images(_get(test_set, "test-set manifest", "images")),
         stand_in_for=_get(test_set, "test-set manifest", "stand_in_for"),
         network=Network(widths=tuple(network["widths"]), blocks=network["blocks"]),
         stages=tuple(_stage(card) for card in cards),
@@ -455,6 +465,7 @@ def read_provenance(
     cards: Sequence[Path],
     machines: Sequence[Path] = (),
     modules: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
 ) -> Provenance:
     """`make_provenance` from JSON files: manifest of the test set, model cards and machines."""
     return make_provenance(
@@ -463,17 +474,22 @@ def read_provenance(
         cards=[_read_json(card) for card in cards],
         machines=[_read_json(path) for path in machines],
         modules=modules,
+        sections=sections,
     )
 
 
 def provenance_of(inputs: Any, params: Any, config: Mapping) -> Provenance:
-    """`read_provenance` from a workflow's inputs (test_set, cards, machines) and params (code)."""
+    """`read_provenance` from a workflow's inputs and parameters.
+
+    ``inputs`` are test_set, cards and machines; ``params`` code and, if it reads any, sections.
+    """
     return read_provenance(
         config,
         test_set=inputs.test_set,
         cards=inputs.cards,
         machines=inputs.machines,
         modules=params.code,
+        sections=params.get("sections", ()),
     )
 
 
@@ -526,7 +542,7 @@ def _origin(card: Mapping) -> str:
     return ", ".join(dict.fromkeys(itertools.chain(*names))) or "origin not recorded"
 
 
-def test_set_digest(images: Sequence[Mapping]) -> str:
+def digest_of_images(images: Sequence[Mapping]) -> str:
     """Hash names and contents, not places: the same images in another folder are the same set."""
     content = [[image["name"], image["sha256"]] for image in images]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]

@@ -30,12 +30,14 @@ from rglib.provenance import (
     CHECKSUM,
     RECORD_SUFFIX,
     SEAL,
+    SECTIONS_APART,
     SOURCE_ROOT,
     code_hash,
     configuration_hash,
+    digest_of_images,
     record_path,
     sealed,
-    test_set_digest,
+    section_hash,
 )
 
 WIDTH = 76  # characters of a line of the reasons
@@ -123,6 +125,7 @@ class Record:
 
     checksum: str
     origin: Origin
+    sections: Mapping[str, str]
     python: str
     modules: Mapping[str, str]
     networks: tuple[Network, ...]
@@ -130,7 +133,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """Read the record of a result, None if there is none or it is older than checksums.
+        """Read the record of a result, None if there is none that this version understands.
 
         Raises:
             TouchedError: it is not as it was written, or is of another file.
@@ -139,15 +142,22 @@ class Record:
             return None
         content = _json_object(path.read_bytes())
         if not {CHECKSUM, SEAL} & content.keys():
-            return None
+            return None  # from before there were checksums
         if sealed(content) != path.read_bytes():
             raise TouchedError(f"its record {path.name} is not as it was written")
-        if content["url"] + RECORD_SUFFIX != path.name:
-            raise TouchedError(f"its record is that of {content['url']}")
-        made = content["dc:provenance"]
+        try:
+            if content["url"] + RECORD_SUFFIX != path.name:
+                raise TouchedError(f"its record is that of {content['url']}")
+            return cls._of(content[CHECKSUM], content["dc:provenance"])
+        except KeyError:
+            return None
+
+    @classmethod
+    def _of(cls, checksum: str, made: Mapping) -> Record:
         return cls(
-            checksum=content[CHECKSUM],
+            checksum=checksum,
             origin=Origin(made["run"], made["configuration"]),
+            sections=made["sections"],
             python=made["versions"]["Python"],
             modules=made["modules"],
             networks=tuple(map(Network.of, made["stages"])),
@@ -175,6 +185,7 @@ class Configuration:
 
     name: str
     origin: Origin
+    sections: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -234,7 +245,11 @@ def _configuration(base: Path, overlays: Sequence[Path]) -> Configuration:
     for overlay in overlays:  # as Snakemake does with --configfile
         merged = overlaid(merged, _read_yaml(overlay))
     name = " + ".join(_within(path, base.parent) for path in overlays) or base.name
-    return Configuration(name, Origin(str(merged.get("run")), configuration_hash(merged)))
+    return Configuration(
+        name,
+        Origin(str(merged.get("run")), configuration_hash(merged)),
+        {key: section_hash(merged[key]) for key in SECTIONS_APART if key in merged},
+    )
 
 
 def _within(path: Path, root: Path) -> str:
@@ -275,14 +290,19 @@ def check_code(record: Record, project: Project) -> Iterator[Remark]:
 
 
 def check_configuration(record: Record, project: Project) -> Iterator[Remark]:
-    """Compare the hash of the configuration with today's of the same run."""
+    """Compare the hashes of the configuration with today's of the same run."""
     same_run = [c for c in project.configurations if c.origin.run == record.origin.run]
-    names = " or ".join(configuration.name for configuration in same_run or project.configurations)
-    if same_run and record.origin not in [configuration.origin for configuration in same_run]:
+    same = [c for c in same_run if c.origin == record.origin]
+    names = " or ".join(c.name for c in same or same_run or project.configurations)
+    if same:
+        for section, digest in record.sections.items():
+            if digest not in [c.sections.get(section) for c in same]:
+                yield Remark(f"`{section}` in {names} is no longer what it was")
+    elif same_run:
         yield Remark(f"its configuration {record.origin.configuration} is no longer {names}")
-    elif not same_run and project.named:
+    elif project.named:
         yield Remark(f"it is of {record.origin}, not of {names}")
-    elif not same_run:
+    else:
         yield Remark(
             f"the configuration: none here has `run: {record.origin.run}`; name it: --configfile",
             stale=False,
@@ -320,7 +340,7 @@ def check_test_set(record: Record, project: Project) -> Iterator[Remark]:
         yield Remark(f"the test set: no work/{record.origin.run}/test_set.json", stale=False)
         return
     images = _read_json(manifest).get("images", [])
-    if test_set_digest(images) != record.test_set_digest:
+    if digest_of_images(images) != record.test_set_digest:
         yield Remark("the test set has changed")
     for image in images:
         path = project.root / image["path"]
@@ -380,7 +400,13 @@ def verify(folder: Path, *, configfiles: Sequence[Path] = ()) -> list[Finding]:
         elif name in touched:
             findings.append(Finding(name, Status.TOUCHED, (touched[name],)))
         elif name not in read:
-            findings.append(Finding(name, Status.UNRECORDED, ("no record speaks of it",)))
+            findings.append(
+                Finding(
+                    name,
+                    Status.UNRECORDED,
+                    ("no record speaks of it that this version understands",),
+                )
+            )
         else:
             findings.append(_compared(folder / name, read[name], rivals, project))
     return findings

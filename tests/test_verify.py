@@ -27,6 +27,7 @@ CONFIG = {
     "precision": {"train": "auto", "evaluate": "float32"},
     "network": {"widths": [8], "blocks": 1},
     "evaluation": {"iterations": 2},
+    "bound": {"crop": 32},
 }
 MODULES = ("rglib.results", "rglib.evaluation")
 FILES = ["fig.pdf", "fig.png", "table.csv", "table.md"]
@@ -76,7 +77,7 @@ class Tree:
         (self / name).parent.mkdir(parents=True, exist_ok=True)
         (self / name).write_text(text)
 
-    def report(self, *names, **changes):
+    def report(self, *names, sections=(), **changes):
         """Write some results, or all, with the configuration changed."""
         config = CONFIG | changes
         work = self / "work/trial"
@@ -86,6 +87,7 @@ class Tree:
             cards=[work / "models/rerg/card.json"],
             machines=[work / "evaluation/rerg.json"],
             modules={module: code_hash(module, root=self.folder) for module in MODULES},
+            sections=sections,
         )
         about = {"title": "A title", "provenance": made}
         for name in names or FILES:
@@ -189,6 +191,14 @@ def test_a_record_that_is_none_is_reported(tree, text):
     assert tree.statuses() == OK | {"table.md": "touched"}
 
 
+def test_a_record_of_another_version_speaks_of_nothing(tree):
+    path = tree / "results/table.md-metadata.json"
+    content = json.loads(path.read_text())
+    del content["dc:provenance"]["modules"]
+    path.write_bytes(sealed(content))
+    assert tree.statuses() == OK | {"table.md": "unrecorded"}
+
+
 def test_changed_code_is_named(tree):
     tree.write("rglib/results.py", "# only a comment\nfrom rglib import evaluation\n")
     assert tree.statuses() == OK
@@ -218,6 +228,13 @@ def test_a_changed_configuration_is_named(tree):
     assert reason.startswith("its configuration") and reason.endswith("is no longer config.yaml")
     tree.write("config.yaml", yaml.safe_dump(CONFIG | {"mirrors": ["elsewhere"]}))
     assert tree.statuses() == OK
+
+
+def test_a_changed_section_makes_stale_what_reads_it(tree):
+    tree.report("fig.pdf", sections=["bound"])
+    tree.write("config.yaml", yaml.safe_dump(CONFIG | {"bound": {"crop": 64}}))
+    assert tree.statuses() == OK | {"fig.pdf": "stale"}
+    assert tree.verify()["fig.pdf"].reasons == ("`bound` in config.yaml is no longer what it was",)
 
 
 def test_overlays_are_merged_as_snakemake_does(tree):

@@ -54,6 +54,7 @@ rule make_bound:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
+        sections=["bound"],
         code=MADE_WITH("rglib.bound", "rglib.bound_report", stages=STAGES),
     script:
         "../scripts/report_bound.py"
@@ -73,6 +74,7 @@ rule make_bound_figure:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
+        sections=["bound"],
         code=MADE_WITH("rglib.bound", "rglib.bound_report", stages=STAGES),
         methods=GD_METHODS,
     script:

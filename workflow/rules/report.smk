@@ -171,6 +171,7 @@ rule make_ablations:
     params:
         configuration=CONFIGURATION,
         ablations=ABLATIONS,
+        sections=["ablations"],
         code=MADE_WITH("rglib.ablation_table", *EVALUATION_CODE, stages=COMPARED_STAGES),
     script:
         "../scripts/report_ablations.py"

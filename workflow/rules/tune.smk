@@ -79,6 +79,7 @@ rule make_tuning:
         data=config["tuning"]["data"],
         images=config["tuning"]["images"],
         crop=config["tuning"]["crop"],
+        sections=["tuning"],
         code=lambda wildcards: MADE_WITH("rglib.tuning", "rglib.grids", stages=tuned_stages()),
     script:
         "../scripts/report_tuning.py"
