@@ -140,10 +140,11 @@ class Record:
         """
         if not path.is_file():
             return None
-        content = _json_object(path.read_bytes())
+        written = path.read_bytes()
+        content = _json_object(written)
         if not {CHECKSUM, SEAL} & content.keys():
             return None  # from before there were checksums
-        if sealed(content) != path.read_bytes():
+        if sealed(content) != written:
             raise TouchedError(f"its record {path.name} is not as it was written")
         try:
             if content["url"] + RECORD_SUFFIX != path.name:
@@ -169,6 +170,7 @@ def _json_object(text: bytes) -> dict[str, Any]:
     """Raises TouchedError for anything else: what the workflow writes is one."""
     try:
         content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # halves of characters are no text
     except ValueError:
         raise TouchedError("its record is not JSON") from None
     if not isinstance(content, dict):
@@ -214,7 +216,8 @@ class Project:
             VerifyError: a configuration cannot be read, or there is none for ``configfiles`` to
                 lie over.
         """
-        places = [*(folder / "results").resolve().parents, *(Path.cwd() / "x").parents]
+        starts = (folder.resolve(), Path.cwd())
+        places = [place for start in starts for place in (start, *start.parents)]
         root = next((place for place in places if _is_project(place)), None)
         if root is None and configfiles:
             raise VerifyError(f"no project around {folder}, for {configfiles[0]} to lie over")

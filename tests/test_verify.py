@@ -185,7 +185,7 @@ def test_a_record_of_another_file_does_not_pass(tree):
     assert finding.status == Status.TOUCHED and "that of table.md" in finding.reasons[0]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '"x"', "{", "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", '"x"', "{", "\x00", r'{"dc:identifier": "\ud800"}'])
 def test_a_record_that_is_none_is_reported(tree, text):
     tree.write("results/table.md-metadata.json", text)
     assert tree.statuses() == OK | {"table.md": "touched"}
