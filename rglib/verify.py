@@ -385,34 +385,27 @@ def verify(folder: Path, *, configfiles: Sequence[Path] = ()) -> list[Finding]:
         VerifyError: there is no such folder or no result in it, or a configuration or an
             intermediate file cannot be read.
     """
-    names = _results(folder)
+    paths = [folder / name for name in _results(folder)]
     project = Project.around(folder, configfiles)
-    records: dict[str, Record | None] = {}
-    touched: dict[str, str] = {}
-    for name in names:
-        try:
-            records[name] = Record.read(record_path(folder / name))
-        except TouchedError as error:
-            touched[name] = str(error)
-    read = {name: record for name, record in records.items() if record is not None}
-    rivals = mixed({record.origin for record in read.values()}, project)
-    findings = []
-    for name in names:
-        if not (folder / name).is_file():
-            findings.append(Finding(name, Status.MISSING, ("there is only its record",)))
-        elif name in touched:
-            findings.append(Finding(name, Status.TOUCHED, (touched[name],)))
-        elif name not in read:
-            findings.append(
-                Finding(
-                    name,
-                    Status.UNRECORDED,
-                    ("no record speaks of it that this version understands",),
-                )
-            )
-        else:
-            findings.append(_compared(folder / name, read[name], rivals, project))
-    return findings
+    looked_at = {path: _record_or_finding(path) for path in paths}
+    records = {path: found for path, found in looked_at.items() if isinstance(found, Record)}
+    rivals = mixed({record.origin for record in records.values()}, project)
+    return [
+        _compared(path, found, rivals, project) if path in records else found
+        for path, found in looked_at.items()
+    ]
+
+
+def _record_or_finding(path: Path) -> Record | Finding:
+    """What a result is to be compared with, or why it cannot be."""
+    if not path.is_file():
+        return Finding(path.name, Status.MISSING, ("there is only its record",))
+    try:
+        record = Record.read(record_path(path))
+    except TouchedError as error:
+        return Finding(path.name, Status.TOUCHED, (str(error),))
+    nothing = "no record speaks of it that this version understands"
+    return record or Finding(path.name, Status.UNRECORDED, (nothing,))
 
 
 def mixed(origins: set[Origin], project: Project) -> dict[Origin, tuple[Origin, ...]]:
