@@ -467,7 +467,7 @@ def as_table(findings: Sequence[Finding]) -> str:
     notes = dict.fromkeys(note for f in findings for note in f.unchecked)
     return "\n".join(
         [
-            tabulate(rows, headers=("file", "", "why"), maxcolwidths=[None, None, WIDTH]),
+            tabulate(rows, headers=("file", "status", "why"), maxcolwidths=[None, None, WIDTH]),
             "",
             ", ".join(f"{counted[status]} {status}" for status in Status if counted[status]),
             *(f"{status}: {WHAT_TO_DO[status]}" for status in WHAT_TO_DO if counted[status]),
