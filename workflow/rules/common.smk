@@ -4,6 +4,7 @@ from os.path import dirname
 from shutil import which
 
 from rglib.ablations import active, left_out, references
+from rglib.grids import targets
 from rglib.provenance import RECORD_SUFFIX, code_hash
 from rglib.seeds import copies, is_given, seeds_of
 from rglib.validation import ROLE, SECTIONS, learned_roles
@@ -158,3 +159,26 @@ def denoiser_of(wildcards):
     """The stage whose P Theorem 1 has beside a method's G: the same one where it learns P."""
     stage = stage_of(wildcards.method)
     return stage if learns_P(stage) else config["bound"]["denoiser"]
+
+
+TUNED = targets(config)
+
+
+def tuned_method(target):
+    algorithm = TUNED[target]
+    method = config["tuning"]["methods"][algorithm]
+    if method not in METHODS:
+        raise WorkflowError(
+            f"tuning.methods.{algorithm}: {method!r} is none of the methods: {', '.join(METHODS)}"
+        )
+    return method
+
+
+def tuned_weights(wildcards):
+    role = ROLE[TUNED[wildcards.target]]
+    return weights_of(stage_of(tuned_method(wildcards.target)), [role])[role]
+
+
+def tuned_stages():
+    methods = dict.fromkeys(map(tuned_method, TUNED))
+    return with_predecessors(map(stage_of, methods))

@@ -1,27 +1,9 @@
 # What the paper leaves open at test time, tuned on validation images: one job for each problem or
 # task with open settings, then the whole grid, and the best of it as an overlay.
-from rglib.grids import targets
-
-TUNED = targets(config)
 
 
 localrules:
     make_tuning,
-
-
-def tuned_method(target):
-    algorithm = TUNED[target]
-    method = config["tuning"]["methods"][algorithm]
-    if method not in METHODS:
-        raise WorkflowError(
-            f"tuning.methods.{algorithm}: {method!r} is none of the methods: {', '.join(METHODS)}"
-        )
-    return method
-
-
-def tuned_weights(wildcards):
-    role = ROLE[TUNED[wildcards.target]]
-    return weights_of(stage_of(tuned_method(wildcards.target)), [role])[role]
 
 
 rule tune_target:
@@ -53,11 +35,6 @@ rule tune_target:
         code=CODE("rglib.tuning"),
     script:
         "../scripts/tune.py"
-
-
-def tuned_stages():
-    methods = dict.fromkeys(map(tuned_method, TUNED))
-    return with_predecessors(map(stage_of, methods))
 
 
 rule make_tuning:
