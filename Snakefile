@@ -49,15 +49,14 @@ localrules:
 
 rule tables:
     input:
-        "results/results.csv",
-        expand("results/table{table}.{format}", table=[1, 2], format=["csv", "md", "tex"]),
-        "results/claims.md",
+        recorded("results/results.csv", "results/claims.csv", "results/claims.md"),
+        recorded(*expand("results/table{n}.{format}", n=[1, 2], format=["csv", "md", "tex"])),
 
 
 rule figures:
     input:
-        "results/convergence.csv",
-        expand("results/fig{figure}.{format}", figure=[1, 2], format=["pdf", "png"]),
+        recorded("results/convergence.csv"),
+        recorded(*expand("results/fig{n}.{format}", n=[1, 2], format=["pdf", "png"])),
 
 
 rule models:
@@ -67,20 +66,17 @@ rule models:
 
 rule ablations:
     input:
-        "results/ablations.csv",
-        "results/ablations.md",
+        recorded("results/ablations.csv", "results/ablations.md"),
 
 
 rule bound:
     input:
-        "results/bound.csv",
-        expand("results/bound.{format}", format=["pdf", "png"]),
+        recorded(*expand("results/bound.{format}", format=["csv", "pdf", "png"])),
 
 
 rule tune:
     input:
-        "results/tuning.csv",
-        "results/tuned.yaml",
+        recorded("results/tuning.csv", "results/tuned.yaml"),
 
 
 rule all:

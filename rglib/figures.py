@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rglib.files import replacing
-from rglib.provenance import Provenance
+from rglib.provenance import Provenance, write_record
 from rglib.results import ResultsError, problem_title
 
 FIGURE_1_PROBLEMS = ("sr3_gaussian_n0.01", "completion90", "deblur_s2.0")
@@ -192,13 +192,13 @@ def fig1(
 
 
 def save(figure: Figure, path: Path, *, title: str, provenance: Provenance) -> None:
-    """Write a figure as PDF or PNG, by the suffix, whole or not at all, without a date.
+    """Write a figure as PDF or PNG, by the suffix, whole or not at all, and its record; no date.
 
     Args:
         figure: what `fig1` or `fig2` returns.
         path: ends in ``.pdf`` or ``.png``.
-        title: for the metadata of the file.
-        provenance: for the metadata of the file, in full.
+        title: for the metadata of the file and the record.
+        provenance: for the same, in full.
 
     Raises:
         ValueError: another suffix.
@@ -213,6 +213,7 @@ def save(figure: Figure, path: Path, *, title: str, provenance: Provenance) -> N
         raise ValueError(f"{path}: figures are written as {' or '.join(metadata)}")
     with replacing(path) as beside, matplotlib.rc_context(STYLE):
         figure.savefig(beside, dpi=200, metadata=metadata[suffix])
+    write_record(Path(path), title=title, provenance=provenance)
 
 
 def new_figure(width: float, height: float) -> Figure:

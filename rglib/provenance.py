@@ -1,8 +1,9 @@
 """What made a result: code, configuration, data, networks, training, machine.
 
-Every file under ``results/`` carries a `Provenance`, in words (`Provenance.lines`), in one line
-(`Provenance.short`) or as data (`Provenance.to_dict`). It says loudly where a run departs from the
-paper and holds no date, so that the same run writes the same bytes.
+Every file under ``results/`` carries a `Provenance`, in words (`Provenance.lines`) or in one line
+(`Provenance.short`), and as data (`Provenance.to_dict`) in a record beside it (`write_record`),
+against which `rglib.verify` compares. It says loudly where a run departs from the paper and holds
+no date, so that the same run writes the same bytes.
 
 `code_hash` is what lets the workflow rerun a stage when the library code it uses has changed, and
 only then.
@@ -22,12 +23,18 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from rglib.files import file_digest, replacing
 
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the versions of one project
 
-# Of the configuration: they move no result; the last three move only what is named after them.
-KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "ablations", "bound", "tuning")
+SECTIONS_APART = ("ablations", "bound", "tuning")  # they move only what is named after them
+KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", *SECTIONS_APART)  # others move no result
+
+RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
+CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record
 
 PAPER_ITERATIONS = 1500
 PAPER_IMAGES = 8394
@@ -138,7 +145,7 @@ def _imported_names(parsed: _Parsed, package: str) -> list[str]:
 
 
 def configuration_hash(config: Mapping) -> str:
-    """Hash the part of a configuration that can change a number.
+    """Hash the part of a configuration that can change a number of the tables.
 
     Args:
         config: the whole configuration, of JSON types. The order of keys does not count.
@@ -147,7 +154,12 @@ def configuration_hash(config: Mapping) -> str:
         12 hexadecimal digits.
     """
     counted = {key: value for key, value in config.items() if key not in KEYS_WITHOUT_NUMBERS}
-    canonical = json.dumps(counted, sort_keys=True, separators=(",", ":"))
+    return section_hash(counted)
+
+
+def section_hash(section: Mapping) -> str:
+    """Hash a part of a configuration: 12 hexadecimal digits, whatever the order of keys."""
+    canonical = json.dumps(section, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
 
 
@@ -230,8 +242,9 @@ PAPER_BUDGETS = {"pnpreg": Budget(steps=800_000, batch=16, crop=128)} | {
 class Stage:
     """One training stage as its model card tells it.
 
-    ``given`` names weights that were not trained in this run. ``budget``, ``images`` and ``data``
-    (titles of data sets) are None or empty where the card of given weights does not know them.
+    ``given`` names weights that were not trained in this run. ``budget``, ``images``, ``data``
+    (titles of data sets) and ``data_digest`` are None or empty where the card of given weights does
+    not know them; ``weights`` are the sha256 of the files by role.
     """
 
     name: str
@@ -240,6 +253,13 @@ class Stage:
     device: str
     data: tuple[str, ...]
     images: int | None
+    data_digest: str | None
+    weights: tuple[tuple[str, str], ...]
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it repeats another stage with a further seed, see `rglib.seeds`."""
+        return "." in self.name
 
     @property
     def departure(self) -> str:
@@ -260,11 +280,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that made a result. Hashes are shortened sha256; no dates."""
+    """Everything that made a result; no dates.
+
+    Hashes are shortened sha256, but for those of weights and training data. ``modules`` are the
+    ones of rglib that computed it, from training to layout, with their `code_hash`; ``sections``
+    those of `SECTIONS_APART` that it reads, which ``configuration`` leaves out; ``device`` and
+    ``machine`` are those of the jobs that computed its numbers.
+    """
 
     run: str
     configuration: str
+    sections: tuple[tuple[str, str], ...]
     code: str
+    modules: tuple[tuple[str, str], ...]
     test_set: str
     test_set_digest: str
     stand_in_for: str | None
@@ -273,6 +301,7 @@ class Provenance:
     iterations: int
     seeds: tuple[int, ...]
     precision: tuple[tuple[str, str], ...]
+    device: str
     machine: str
     versions: tuple[tuple[str, str], ...]
 
@@ -296,7 +325,7 @@ class Provenance:
             smaller = max(self.network.widths) < max(PAPER_NETWORK.widths)
             word = "SMALLER" if smaller else "OTHER"
             said.append(f"{word} NETWORK: {self.network}; the paper: {PAPER_NETWORK}.")
-        said += [f"{stage.departure}: {stage}." for stage in self.stages if stage.departure]
+        said += [f"{stage.departure}: {stage}." for stage in self._told() if stage.departure]
         said += [
             f"OTHER TRAINING DATA of {data}; the paper: {PAPER_DATA}, {PAPER_IMAGES} images."
             for images, data in self._training_data()
@@ -313,7 +342,7 @@ class Provenance:
             agreeing.append(f"Iterations of gradient descent: {self.iterations}.")
         if self.network == PAPER_NETWORK:
             agreeing.append(f"Network: {self.network}.")
-        agreeing += [f"Training: {stage}." for stage in self.stages if not stage.departure]
+        agreeing += [f"Training: {stage}." for stage in self._told() if not stage.departure]
         agreeing += [
             f"Training data of {data}."
             for images, data in self._training_data()
@@ -326,7 +355,8 @@ class Provenance:
             f"Run {self.run}, configuration {self.configuration}, {self._seeds()}; "
             f"rglib {self.code}.",
             f"Arithmetic inside the networks: {', '.join(map(' '.join, self.precision))}.",
-            f"Machine: {self.machine}; {versions}.",
+            *self._weights(),
+            f"Machine: {self.machine}, device {self.device}; {versions}.",
         ]
 
     def short(self) -> str:
@@ -341,26 +371,53 @@ class Provenance:
 
     def to_dict(self) -> dict:
         """The same as JSON types, with the departures from the paper in words."""
-        mappings = {"versions": dict(self.versions), "precision": dict(self.precision)}
-        return asdict(self) | mappings | {"departures": self.departures()}
+        pairs = ("sections", "modules", "precision", "versions")
+        stages = [asdict(stage) | {"weights": dict(stage.weights)} for stage in self.stages]
+        return (
+            asdict(self)
+            | {name: dict(getattr(self, name)) for name in pairs}
+            | {"stages": stages, "departures": self.departures()}
+        )
 
     def _seeds(self) -> str:
         return f"seed{'' if len(self.seeds) == 1 else 's'} {', '.join(map(str, self.seeds))}"
 
+    def _told(self) -> list[Stage]:
+        """The stages to describe: what is said of one holds for its copies."""
+        return [stage for stage in self.stages if not stage.is_copy]
+
+    def _weights(self) -> list[str]:
+        """One line with the shortened hashes of all weights, if there are any."""
+        words = [
+            f"{stage.name} {role} {digest[:DIGITS]}"
+            for stage in self.stages
+            for role, digest in stage.weights
+        ]
+        return [f"Weights: {', '.join(words)}."] if words else []
+
     def _training_data(self) -> list[tuple[int, str]]:
         """Number of images and words for each mix of data, with the stages that saw it."""
         stages: dict[tuple[int, str], list[str]] = {}
-        for stage in self.stages:
+        for stage in self._told():
             if stage.images is not None:
-                mix = (stage.images, f"{', '.join(stage.data)}, {stage.images} images")
+                digest = f" (digest {stage.data_digest[:DIGITS]})" if stage.data_digest else ""
+                mix = (stage.images, f"{', '.join(stage.data)}, {stage.images} images{digest}")
                 stages.setdefault(mix, []).append(stage.name)
         return [
             (images, f"{', '.join(names)}: {words}") for (images, words), names in stages.items()
         ]
 
 
-def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mapping]) -> Provenance:
-    """Gather the provenance of a run, on the machine that calls this.
+def make_provenance(
+    config: Mapping,
+    *,
+    test_set: Mapping,
+    cards: Sequence[Mapping],
+    machines: Sequence[Mapping] = (),
+    modules: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
+) -> Provenance:
+    """Gather the provenance of a run.
 
     Args:
         config: the active configuration; ``run``, ``seeds``, ``precision``, ``network`` and
@@ -368,6 +425,10 @@ def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mappi
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
         cards: model cards of the stages, in the order they are to be named.
+        machines: ``device`` and ``machine`` of each job that computed, as `write_machine` writes
+            them; none where nothing but the calling process computes.
+        modules: `code_hash` of the modules that computed, by name.
+        sections: those of `SECTIONS_APART` that the result depends on.
 
     Raises:
         KeyError: one of these lacks a key; the message says which.
@@ -376,16 +437,19 @@ def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mappi
     return Provenance(
         run=_get(config, "configuration", "run"),
         configuration=configuration_hash(config),
+        sections=tuple((name, section_hash(config[name])) for name in sections),
         code=code_version(),
+        modules=tuple((modules or {}).items()),
         test_set=_get(test_set, "test-set manifest", "title"),
-        test_set_digest=_content_digest(_get(test_set, "test-set manifest", "images")),
+        test_set_digest=digest_of_images(_get(test_set, "test-set manifest", "images")),
         stand_in_for=_get(test_set, "test-set manifest", "stand_in_for"),
         network=Network(widths=tuple(network["widths"]), blocks=network["blocks"]),
         stages=tuple(_stage(card) for card in cards),
         iterations=_get(_get(config, "configuration", "evaluation"), "evaluation", "iterations"),
         seeds=tuple(_get(config, "configuration", "seeds")),
         precision=tuple(_get(config, "configuration", "precision").items()),
-        machine=machine(),
+        device=_distinct(machines, "device") or "unknown device",
+        machine=_distinct(machines, "machine") or machine(),
         versions=(
             ("Python", platform.python_version()),
             ("torch", _version("torch")),
@@ -394,13 +458,46 @@ def make_provenance(config: Mapping, *, test_set: Mapping, cards: Sequence[Mappi
     )
 
 
-def read_provenance(config: Mapping, *, test_set: Path, cards: Sequence[Path]) -> Provenance:
-    """`make_provenance` from files: the manifest of the test set and the model cards (JSON)."""
+def read_provenance(
+    config: Mapping,
+    *,
+    test_set: Path,
+    cards: Sequence[Path],
+    machines: Sequence[Path] = (),
+    modules: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
+) -> Provenance:
+    """`make_provenance` from JSON files: manifest of the test set, model cards and machines."""
     return make_provenance(
         config,
-        test_set=json.loads(Path(test_set).read_text(encoding="utf-8")),
-        cards=[json.loads(Path(card).read_text(encoding="utf-8")) for card in cards],
+        test_set=_read_json(test_set),
+        cards=[_read_json(card) for card in cards],
+        machines=[_read_json(path) for path in machines],
+        modules=modules,
+        sections=sections,
     )
+
+
+def provenance_of(inputs: Any, params: Any, config: Mapping) -> Provenance:
+    """`read_provenance` from a workflow's inputs and parameters.
+
+    ``inputs`` are test_set, cards and machines; ``params`` code and, if it reads any, sections.
+    """
+    return read_provenance(
+        config,
+        test_set=inputs.test_set,
+        cards=inputs.cards,
+        machines=inputs.machines,
+        modules=params.code,
+        sections=params.get("sections", ()),
+    )
+
+
+def write_machine(path: Path, *, device: str) -> None:
+    """Write where a job computed: the PyTorch device and the machine that calls this."""
+    with replacing(path) as partial:
+        text = json.dumps({"device": device, "machine": machine()}, indent=1)
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def machine() -> str:
@@ -433,6 +530,8 @@ def _stage(card: Mapping) -> Stage:
         device=card.get("device") or "unknown device",
         data=tuple(card.get("data") or ()),
         images=card.get("images"),
+        data_digest=card.get("data_digest"),
+        weights=tuple((card.get("weights") or {}).items()),
     )
 
 
@@ -443,13 +542,63 @@ def _origin(card: Mapping) -> str:
     return ", ".join(dict.fromkeys(itertools.chain(*names))) or "origin not recorded"
 
 
-def _content_digest(images: Sequence[Mapping]) -> str:
+def digest_of_images(images: Sequence[Mapping]) -> str:
     """Hash names and contents, not places: the same images in another folder are the same set."""
     content = [[image["name"], image["sha256"]] for image in images]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]
+
+
+def _distinct(machines: Sequence[Mapping], key: str) -> str:
+    return " and ".join(dict.fromkeys(_get(entry, "machine", key) for entry in machines))
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def _get(mapping: Mapping, what: str, key: str):
     if key not in mapping:
         raise KeyError(f"the {what} has no key {key!r}; it has: {', '.join(mapping) or 'none'}")
     return mapping[key]
+
+
+# --------------------------------------------------------------------------------------- records
+
+
+def record_path(result: Path) -> Path:
+    """Where the record of a result lies: beside it."""
+    return result.with_name(result.name + RECORD_SUFFIX)
+
+
+def write_record(
+    result: Path, *, title: str, provenance: Provenance, table: Mapping | None = None
+) -> None:
+    """Write beside a result, once it is written, what made it and the sha256 of its bytes.
+
+    Args:
+        result: the file.
+        title: one line on what it holds.
+        provenance: what made it.
+        table: for a CSV, its ``tableSchema`` in the manner of CSV on the Web.
+    """
+    content = {
+        "url": result.name,
+        "dc:title": title,
+        CHECKSUM: file_digest(result),
+        "dc:provenance": provenance.to_dict(),
+    }
+    if table is not None:
+        content = {"@context": "http://www.w3.org/ns/csvw"} | content | {"tableSchema": table}
+    with replacing(record_path(result)) as partial:
+        partial.write_bytes(sealed(content))
+
+
+def sealed(content: Mapping) -> bytes:
+    """The bytes of a record: its content, and a hash of that, which shows any later change."""
+    unsealed = {key: value for key, value in content.items() if key != SEAL}
+    seal = hashlib.sha256(_rendered(unsealed)).hexdigest()
+    return _rendered(unsealed | {SEAL: seal})
+
+
+def _rendered(content: Mapping) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

@@ -8,7 +8,6 @@ says ``diverged (2 of 5)``.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from rglib.files import replacing
-from rglib.provenance import Provenance
+from rglib.provenance import Provenance, write_record
 
 RESULT_COLUMNS = (
     "method seed problem_id image height width psnr_start_db ssim_start psnr_db ssim psnr_best_db "
@@ -518,10 +517,17 @@ COLUMN_DESCRIPTIONS = {
 }
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+def write_text(text: str, path: Path, *, title: str, provenance: Provenance) -> None:
+    """Write a text file, whole or not at all, and its record.
+
+    Args:
+        text: all of it.
+        path: of the file.
+        title: one line on what it holds, for the record.
+        provenance: what made it, for the record.
+    """
+    _write(text, path)
+    write_record(Path(path), title=title, provenance=provenance)
 
 
 def write_csv(
@@ -532,7 +538,7 @@ def write_csv(
     provenance: Provenance,
     descriptions: Mapping[str, str] = COLUMN_DESCRIPTIONS,
 ) -> None:
-    """Write a CSV and, beside it, ``<path>-metadata.json`` in the manner of CSV on the Web.
+    """Write a CSV and its record, ``<path>-metadata.json`` in the manner of CSV on the Web.
 
     Args:
         frame: the table.
@@ -541,15 +547,11 @@ def write_csv(
         provenance: what made it.
         descriptions: one for each of the frame's columns.
     """
-    path = Path(path)
     columns = [{"name": name, "dc:description": descriptions[name]} for name in frame]
-    metadata = {
-        "@context": "http://www.w3.org/ns/csvw",
-        "url": path.name,
-        "dc:title": title,
-        "dc:provenance": provenance.to_dict(),
-        "tableSchema": {"columns": columns},
-    }
-    write_text(frame.to_csv(index=False, lineterminator="\n"), path)
-    text = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
-    write_text(text, path.with_name(f"{path.name}-metadata.json"))
+    _write(frame.to_csv(index=False, lineterminator="\n"), path)
+    write_record(Path(path), title=title, provenance=provenance, table={"columns": columns})
+
+
+def _write(text: str, path: Path) -> None:
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from rglib.provenance import (
     configuration_hash,
     make_provenance,
     read_provenance,
+    write_machine,
 )
 
 FILES = {  # a package whose modules import one another
@@ -184,6 +185,37 @@ def test_given_weights_and_added_stages_are_named():
     text = "\n".join(make_provenance(CONFIG, test_set=SET5, cards=[given, added]).lines())
     assert "pnpreg: weights given, w/P.st, w/G.st (the paper: 800,000 steps" in text
     assert "new: 10 steps of 4 crops 64x64 on cpu (the paper: not in the paper)" in text
+
+
+def test_weights_and_training_data_are_named_by_their_hashes():
+    card = CARD | {"weights": {"P": "ab" * 32, "G": "cd" * 32}, "data_digest": "ef" * 32}
+    made = make_provenance(CONFIG, test_set=SET5, cards=[card])
+    text = "\n".join(made.lines())
+    assert "Weights: rerg P abababababab, rerg G cdcdcdcdcdcd." in text
+    assert "rerg: skimage, 20 images (digest efefefefefef)" in text
+    (stage,) = made.to_dict()["stages"]
+    assert stage["weights"] == card["weights"] and stage["data_digest"] == card["data_digest"]
+
+
+def test_networks_of_further_seeds_are_recorded_and_not_described_again():
+    cards = [CARD | {"weights": {"G": "ab" * 32}}]
+    cards.append(cards[0] | {"stage": "rerg.seed1", "weights": {"G": "cd" * 32}})
+    one, two = (make_provenance(CONFIG, test_set=SET5, cards=cards[:n]) for n in (1, 2))
+    assert one.departures() == two.departures()
+    assert "rerg G abababababab, rerg.seed1 G cdcdcdcdcdcd." in "\n".join(two.lines())
+
+
+def test_device_and_machine_are_those_of_the_jobs(tmp_path):
+    write_machine(tmp_path / "here.json", device="cpu")
+    here = json.loads((tmp_path / "here.json").read_text())
+    assert here == {"device": "cpu", "machine": provenance.machine()}
+    there = {"device": "cuda", "machine": "a cluster's node"}
+    made = make_provenance(CONFIG, test_set=SET5, cards=[], machines=[there, here, there])
+    assert (made.device, made.machine) == (
+        "cuda and cpu",
+        f"a cluster's node and {here['machine']}",
+    )
+    assert f"Machine: {made.machine}, device cuda and cpu; Python " in made.lines()[-1]
 
 
 def test_longer_training_is_not_called_shorter():

@@ -345,9 +345,9 @@ def test_titles(problem, title):
 
 def test_nothing_is_half_written(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    write_text("old", path)
+    write_text("old", path, title="T", provenance=PROVENANCE)
     with pytest.raises(RuntimeError), replacing(path) as beside:
         beside.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["a.txt", "a.txt-metadata.json"]

@@ -1,6 +1,13 @@
 # Theorem 1 on the trained networks: one job for each method with a G, then a table and a figure.
 
 
+BOUND_BY = {
+    "test_set": f"{RUN}/test_set.json",
+    "cards": MODEL_CARDS,
+    "machines": expand(f"{RUN}/bound/{{method}}.json", method=GD_METHODS),
+}
+
+
 localrules:
     make_bound,
     make_bound_figure,
@@ -12,7 +19,8 @@ rule bound_of_method:
         G=lambda wildcards: weights_of(stage_of(wildcards.method), ["G"])["G"],
         test_set=f"{RUN}/test_set.json",
     output:
-        f"{RUN}/bound/{{method}}.csv",
+        table=f"{RUN}/bound/{{method}}.csv",
+        machine=f"{RUN}/bound/{{method}}.json",
     log:
         f"{RUN}/logs/bound_{{method}}.log",
     benchmark:
@@ -35,36 +43,39 @@ rule bound_of_method:
 
 rule make_bound:
     input:
-        **MADE_BY,
+        **BOUND_BY,
         bounds=expand(f"{RUN}/bound/{{method}}.csv", method=GD_METHODS),
     output:
         csv="results/bound.csv",
-        metadata="results/bound.csv-metadata.json",
+        records=records("results/bound.csv"),
     log:
         f"{RUN}/logs/bound.log",
     conda:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=CODE("rglib.bound_report"),
+        sections=["bound"],
+        code=MADE_WITH("rglib.bound", "rglib.bound_report", stages=STAGES),
     script:
         "../scripts/report_bound.py"
 
 
 rule make_bound_figure:
     input:
-        **MADE_BY,
+        **BOUND_BY,
         bound="results/bound.csv",
     output:
         pdf="results/bound.pdf",
         png=report("results/bound.png", caption="../report/bound.rst", category="Figures"),
+        records=records("results/bound.pdf", "results/bound.png"),
     log:
         f"{RUN}/logs/bound_figure.log",
     conda:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=CODE("rglib.bound_report"),
+        sections=["bound"],
+        code=MADE_WITH("rglib.bound", "rglib.bound_report", stages=STAGES),
         methods=GD_METHODS,
     script:
         "../scripts/report_bound_figure.py"

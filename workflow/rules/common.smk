@@ -1,10 +1,11 @@
 # Names and functions that the rules share.
+from itertools import chain
 from os.path import dirname
 from shutil import which
 
 from rglib.ablations import active, left_out, references
 from rglib.grids import targets
-from rglib.provenance import code_hash
+from rglib.provenance import RECORD_SUFFIX, code_hash
 from rglib.seeds import copies, is_given, seeds_of
 from rglib.validation import ROLE, SECTIONS, learned_roles
 from rglib.variants import expanded
@@ -23,6 +24,29 @@ SETTINGS = {"gradient_descent": "problems", "pnp_admm": "admm"}  # the section e
 def CODE(*modules):
     """What these modules of rglib compute, as a parameter: changed code reruns its rules."""
     return [code_hash(module) for module in modules]
+
+
+EVALUATION_CODE = ("rglib.evaluation", "rglib.networks")
+
+
+def training_code(stage):
+    return ("rglib.training", f"rglib.objectives.{VARIANTS['stages'][stage]['objective']}")
+
+
+def MADE_WITH(*modules, stages):
+    """The hashes of these modules and of those that train the stages, by name: for a result."""
+    trained = [stage for stage in stages if not is_given(stage, config)]
+    modules = {*modules, *chain(*map(training_code, trained))}
+    return {module: code_hash(module) for module in sorted(modules)}
+
+
+def recorded(*results):
+    """Results, each with the record beside it."""
+    return [path for result in results for path in (result, *records(result))]
+
+
+def records(*results):
+    return [f"{result}{RECORD_SUFFIX}" for result in results]
 
 
 def predecessors(stage):
@@ -76,7 +100,7 @@ def training_params(stage):
         "network": config["network"],
         "precision": config["precision"]["train"],
         "seed": entry.get("seed", config["seeds"][0]),
-        "code": CODE("rglib.training", f"rglib.objectives.{entry['objective']}"),
+        "code": CODE(*training_code(stage)),
     }
 
 
@@ -113,6 +137,7 @@ def settings_of(wildcards):
 
 ABLATIONS = active(config)
 COMPARED = [*references(ABLATIONS), *ABLATIONS]
+COMPARED_STAGES = with_predecessors(map(stage_of, COMPARED))
 
 
 def ablation_evaluations(wildcards):
@@ -154,6 +179,6 @@ def tuned_weights(wildcards):
     return weights_of(stage_of(tuned_method(wildcards.target)), [role])[role]
 
 
-def tuned_cards(wildcards):
+def tuned_stages():
     methods = dict.fromkeys(map(tuned_method, TUNED))
-    return [card_of(stage) for stage in with_predecessors(map(stage_of, methods))]
+    return with_predecessors(map(stage_of, methods))

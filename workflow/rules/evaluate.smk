@@ -13,6 +13,7 @@ rule evaluate:
         results=f"{RUN}/evaluation/{{method}}.csv",
         curves=f"{RUN}/evaluation/{{method}}_curves.csv",
         images=directory(f"{RUN}/evaluation/{{method}}_images"),
+        machine=f"{RUN}/evaluation/{{method}}.json",
     log:
         f"{RUN}/logs/evaluate_{{method}}.log",
     benchmark:
@@ -32,7 +33,7 @@ rule evaluate:
         network=config["network"],
         precision=config["precision"]["evaluate"],
         kept=f"{RUN}/restored/{{method}}",
-        code=CODE("rglib.evaluation", "rglib.networks"),
+        code=CODE(*EVALUATION_CODE),
     script:
         "../scripts/evaluate.py"
 

@@ -4,7 +4,12 @@ from rglib.provenance import configuration_hash
 
 GD_METHODS = [m for m in METHODS if config["methods"][m]["algorithm"] == "gradient_descent"]
 CONFIGURATION = f"{config['run']} {configuration_hash(config)}"
-MADE_BY = {"test_set": f"{RUN}/test_set.json", "cards": MODEL_CARDS}
+OF_ALL_SEEDS = with_predecessors(map(stage_of, COPIES))
+MADE_BY = {
+    "test_set": f"{RUN}/test_set.json",
+    "cards": [card_of(stage) for stage in OF_ALL_SEEDS],
+    "machines": expand(f"{RUN}/evaluation/{{method}}.json", method=COPIES),
+}
 
 
 localrules:
@@ -23,7 +28,7 @@ rule results:
         evaluations=expand(f"{RUN}/evaluation/{{method}}.csv", method=COPIES),
     output:
         csv="results/results.csv",
-        metadata="results/results.csv-metadata.json",
+        records=records("results/results.csv"),
     log:
         f"{RUN}/logs/results.log",
     conda:
@@ -31,7 +36,7 @@ rule results:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=CODE("rglib.results"),
+        code=MADE_WITH("rglib.results", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
     script:
         "../scripts/report_results.py"
 
@@ -42,7 +47,6 @@ rule make_tables:
         results="results/results.csv",
     output:
         csv="results/table{table}.csv",
-        metadata="results/table{table}.csv-metadata.json",
         md=report(
             "results/table{table}.md",
             caption="../report/table.rst",
@@ -50,6 +54,9 @@ rule make_tables:
             labels={"table": "{table}"},
         ),
         tex="results/table{table}.tex",
+        records=records(
+            "results/table{table}.csv", "results/table{table}.md", "results/table{table}.tex"
+        ),
     log:
         f"{RUN}/logs/table{{table}}.log",
     wildcard_constraints:
@@ -59,7 +66,7 @@ rule make_tables:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=CODE("rglib.results"),
+        code=MADE_WITH("rglib.results", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
     script:
         "../scripts/report_table.py"
 
@@ -70,14 +77,14 @@ rule make_convergence:
         curves=expand(f"{RUN}/evaluation/{{method}}_curves.csv", method=COPIES),
     output:
         csv="results/convergence.csv",
-        metadata="results/convergence.csv-metadata.json",
+        records=records("results/convergence.csv"),
     log:
         f"{RUN}/logs/convergence.log",
     conda:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=CODE("rglib.results"),
+        code=MADE_WITH("rglib.results", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
     script:
         "../scripts/report_convergence.py"
 
@@ -89,8 +96,8 @@ rule make_claims:
         convergence="results/convergence.csv",
     output:
         csv="results/claims.csv",
-        metadata="results/claims.csv-metadata.json",
         md=report("results/claims.md", caption="../report/claims.rst", category="Claims"),
+        records=records("results/claims.csv", "results/claims.md"),
     log:
         f"{RUN}/logs/claims.log",
     conda:
@@ -98,7 +105,7 @@ rule make_claims:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=CODE("rglib.claims"),
+        code=MADE_WITH("rglib.claims", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
     script:
         "../scripts/report_claims.py"
 
@@ -112,6 +119,7 @@ rule make_fig1:
     output:
         pdf="results/fig1.pdf",
         png=report("results/fig1.png", caption="../report/fig1.rst", category="Figures"),
+        records=records("results/fig1.pdf", "results/fig1.png"),
     log:
         f"{RUN}/logs/fig1.log",
     conda:
@@ -119,7 +127,7 @@ rule make_fig1:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=CODE("rglib.figures"),
+        code=MADE_WITH("rglib.figures", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
         methods=GD_METHODS,
         folder=lambda wildcards, input: dirname(input.observations),
     script:
@@ -133,13 +141,14 @@ rule make_fig2:
     output:
         pdf="results/fig2.pdf",
         png=report("results/fig2.png", caption="../report/fig2.rst", category="Figures"),
+        records=records("results/fig2.pdf", "results/fig2.png"),
     log:
         f"{RUN}/logs/fig2.log",
     conda:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=CODE("rglib.figures"),
+        code=MADE_WITH("rglib.figures", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
         methods=GD_METHODS,
     script:
         "../scripts/report_fig2.py"
@@ -148,12 +157,13 @@ rule make_fig2:
 rule make_ablations:
     input:
         test_set=f"{RUN}/test_set.json",
-        cards=[card_of(stage) for stage in with_predecessors(map(stage_of, COMPARED))],
+        cards=[card_of(stage) for stage in COMPARED_STAGES],
+        machines=expand(f"{RUN}/evaluation/{{method}}.json", method=COMPARED),
         evaluations=ablation_evaluations,
     output:
         csv="results/ablations.csv",
-        metadata="results/ablations.csv-metadata.json",
         md="results/ablations.md",
+        records=records("results/ablations.csv", "results/ablations.md"),
     log:
         f"{RUN}/logs/ablations.log",
     conda:
@@ -161,6 +171,7 @@ rule make_ablations:
     params:
         configuration=CONFIGURATION,
         ablations=ABLATIONS,
-        code=CODE("rglib.ablation_table"),
+        sections=["ablations"],
+        code=MADE_WITH("rglib.ablation_table", *EVALUATION_CODE, stages=COMPARED_STAGES),
     script:
         "../scripts/report_ablations.py"

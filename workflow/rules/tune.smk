@@ -12,7 +12,8 @@ rule tune_target:
         data=f"work/data/{slug(config['tuning']['data'])}.json",
         test_set=f"{RUN}/test_set.json",
     output:
-        f"{RUN}/tuning/{{target}}.csv",
+        table=f"{RUN}/tuning/{{target}}.csv",
+        machine=f"{RUN}/tuning/{{target}}.json",
     log:
         f"{RUN}/logs/tune_{{target}}.log",
     benchmark:
@@ -39,12 +40,13 @@ rule tune_target:
 rule make_tuning:
     input:
         test_set=f"{RUN}/test_set.json",
-        cards=tuned_cards,
+        cards=lambda wildcards: [card_of(stage) for stage in tuned_stages()],
+        machines=expand(f"{RUN}/tuning/{{target}}.json", target=TUNED),
         tables=expand(f"{RUN}/tuning/{{target}}.csv", target=TUNED),
     output:
         csv="results/tuning.csv",
-        metadata="results/tuning.csv-metadata.json",
         overlay="results/tuned.yaml",
+        records=records("results/tuning.csv", "results/tuned.yaml"),
     log:
         f"{RUN}/logs/tuning.log",
     conda:
@@ -54,6 +56,7 @@ rule make_tuning:
         data=config["tuning"]["data"],
         images=config["tuning"]["images"],
         crop=config["tuning"]["crop"],
-        code=CODE("rglib.tuning"),
+        sections=["tuning"],
+        code=lambda wildcards: MADE_WITH("rglib.tuning", "rglib.grids", stages=tuned_stages()),
     script:
         "../scripts/report_tuning.py"

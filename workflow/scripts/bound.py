@@ -10,6 +10,7 @@ from rglib.configuration import device
 from rglib.evaluation import read_test_images
 from rglib.files import replacing
 from rglib.manifest import Manifest
+from rglib.provenance import write_machine
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
@@ -30,5 +31,6 @@ table = measure_all(
 )
 table.insert(0, "method", snakemake.wildcards.method)
 table.insert(3, "denoiser", params.denoiser)
-with replacing(Path(snakemake.output[0])) as partial:
+with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
+write_machine(Path(snakemake.output.machine), device=str(on))

@@ -9,10 +9,11 @@ import torch
 from rglib.configuration import device
 from rglib.datasets import Manifest
 from rglib.evaluation import EvaluationFiles, evaluate_method
+from rglib.provenance import write_machine
 
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
-outputs, params, config = snakemake.output, snakemake.params, snakemake.config
+outputs, params, on = snakemake.output, snakemake.params, device(snakemake.config["device"])
 files = EvaluationFiles(
     results=Path(outputs.results),
     curves=Path(outputs.curves),
@@ -32,7 +33,8 @@ with open(snakemake.log[0], "w", buffering=1) as log, redirect_stdout(log):
         settings=params.settings,
         manifest=Manifest.read(Path(snakemake.input.test_set)),
         files=files,
-        device=device(config["device"]),
+        device=on,
         precision=params.precision,
         code=params.code,
     )
+write_machine(Path(outputs.machine), device=str(on))

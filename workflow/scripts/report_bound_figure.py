@@ -6,18 +6,16 @@ import pandas as pd
 
 from rglib.bound_report import bound_figure
 from rglib.figures import save
-from rglib.provenance import read_provenance
+from rglib.provenance import provenance_of
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
 methods = snakemake.config["methods"]
-provenance = read_provenance(
-    snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
-)
+provenance = provenance_of(snakemake.input, snakemake.params, snakemake.config)
 figure = bound_figure(
     pd.read_csv(snakemake.input.bound),
     labels={method: methods[method]["label"] for method in snakemake.params.methods},
     provenance=provenance,
 )
-for path in snakemake.output:
+for path in (snakemake.output.pdf, snakemake.output.png):
     save(figure, path, title="Theorem 1 on the trained networks", provenance=provenance)

@@ -5,14 +5,12 @@ import sys
 import pandas as pd
 
 from rglib.claims import Numbers, check_claims, claims_markdown
-from rglib.provenance import read_provenance
+from rglib.provenance import provenance_of
 from rglib.results import read_results, summarise, write_csv, write_text
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
-provenance = read_provenance(
-    snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
-)
+provenance = provenance_of(snakemake.input, snakemake.params, snakemake.config)
 results = read_results(
     [snakemake.input.results],
     methods=snakemake.params.seeds,
@@ -20,10 +18,7 @@ results = read_results(
 )
 convergence = pd.read_csv(snakemake.input.convergence)
 checked = check_claims(Numbers.of_run(summarise(results), convergence))
-write_csv(
-    checked,
-    snakemake.output.csv,
-    title="The paper's claims, checked on our numbers and on the paper's",
-    provenance=provenance,
-)
-write_text(claims_markdown(checked, provenance=provenance), snakemake.output.md)
+title = "The paper's claims, checked on our numbers and on the paper's"
+write_csv(checked, snakemake.output.csv, title=title, provenance=provenance)
+text = claims_markdown(checked, provenance=provenance)
+write_text(text, snakemake.output.md, title=title, provenance=provenance)

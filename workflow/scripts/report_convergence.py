@@ -2,7 +2,7 @@
 
 import sys
 
-from rglib.provenance import read_provenance
+from rglib.provenance import provenance_of
 from rglib.results import convergence, read_curves, write_csv
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
@@ -16,7 +16,5 @@ write_csv(
     convergence(curves),
     snakemake.output.csv,
     title="PSNR over the iterations, mean over the images",
-    provenance=read_provenance(
-        snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
-    ),
+    provenance=provenance_of(snakemake.input, snakemake.params, snakemake.config),
 )

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from rglib.figures import fig1, save
-from rglib.provenance import read_provenance
+from rglib.provenance import provenance_of
 from rglib.results import read_results
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
 config = snakemake.config
-provenance = read_provenance(config, test_set=snakemake.input.test_set, cards=snakemake.input.cards)
+provenance = provenance_of(snakemake.input, snakemake.params, snakemake.config)
 figure = fig1(
     read_results(
         [snakemake.input.results],
@@ -21,5 +21,5 @@ figure = fig1(
     labels={method: config["methods"][method]["label"] for method in snakemake.params.methods},
     provenance=provenance,
 )
-for path in snakemake.output:
+for path in (snakemake.output.pdf, snakemake.output.png):
     save(figure, path, title="Figure 1: crops of the restored images", provenance=provenance)

@@ -5,18 +5,16 @@ import sys
 import pandas as pd
 
 from rglib.figures import fig2, save
-from rglib.provenance import read_provenance
+from rglib.provenance import provenance_of
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
 methods = snakemake.config["methods"]
-provenance = read_provenance(
-    snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
-)
+provenance = provenance_of(snakemake.input, snakemake.params, snakemake.config)
 figure = fig2(
     pd.read_csv(snakemake.input.convergence),
     labels={method: methods[method]["label"] for method in snakemake.params.methods},
     provenance=provenance,
 )
-for path in snakemake.output:
+for path in (snakemake.output.pdf, snakemake.output.png):
     save(figure, path, title="Figure 2: PSNR over the iterations", provenance=provenance)

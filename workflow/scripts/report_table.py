@@ -2,7 +2,7 @@
 
 import sys
 
-from rglib.provenance import read_provenance
+from rglib.provenance import provenance_of
 from rglib.results import (
     latex_table,
     markdown_table,
@@ -16,7 +16,7 @@ from rglib.results import (
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
 config = snakemake.config
-provenance = read_provenance(config, test_set=snakemake.input.test_set, cards=snakemake.input.cards)
+provenance = provenance_of(snakemake.input, snakemake.params, snakemake.config)
 summary = summarise(
     read_results(
         [snakemake.input.results],
@@ -30,11 +30,15 @@ layout = {
     "labels": {method: entry["label"] for method, entry in config["methods"].items()},
     "provenance": provenance,
 }
+title = f"Table {table}: means over images and seeds, ours beside the paper's"
 write_csv(
     summary.loc[summary["table"] == table, table_columns(summary)],
     snakemake.output.csv,
-    title=f"Table {table}: means over images and seeds, ours beside the paper's",
+    title=title,
     provenance=provenance,
 )
-write_text(markdown_table(summary, **layout), snakemake.output.md)
-write_text(latex_table(summary, **layout), snakemake.output.tex)
+for text, path in (
+    (markdown_table(summary, **layout), snakemake.output.md),
+    (latex_table(summary, **layout), snakemake.output.tex),
+):
+    write_text(text, path, title=title, provenance=provenance)

@@ -4,17 +4,16 @@ import sys
 from pathlib import Path
 
 from rglib.grids import overlay_text
-from rglib.provenance import read_provenance
+from rglib.provenance import provenance_of
 from rglib.results import write_csv, write_text
 from rglib.tuning import COLUMNS, read_tables
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
 params = snakemake.params
-provenance = read_provenance(
-    snakemake.config, test_set=snakemake.input.test_set, cards=snakemake.input.cards
-)
+provenance = provenance_of(snakemake.input, snakemake.params, snakemake.config)
 table = read_tables([Path(path) for path in snakemake.input.tables])
 title = f"Tuned on centre crops, {params.crop} pixels, of {params.images} images of {params.data}"
 write_csv(table, snakemake.output.csv, title=title, provenance=provenance, descriptions=COLUMNS)
-write_text(overlay_text(table, [f"{title}.", *provenance.lines()]), snakemake.output.overlay)
+overlay = overlay_text(table, [f"{title}.", *provenance.lines()])
+write_text(overlay, snakemake.output.overlay, title=title, provenance=provenance)

@@ -9,6 +9,7 @@ from rglib.configuration import device
 from rglib.files import replacing
 from rglib.manifest import Manifest
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.provenance import write_machine
 from rglib.tuning import tune, validation_images
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
@@ -34,5 +35,6 @@ table = tune(
     config=params.settings,
     device=on,
 )
-with replacing(Path(snakemake.output[0])) as partial:
+with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
+write_machine(Path(snakemake.output.machine), device=str(on))
