@@ -246,22 +246,22 @@ def moved_away(path):
 def fetch(folder):
     moved_away(folder / "data.bin")
     url = (folder.parent / "url").read_text()
-    download(Archive(url, "data.bin", sha256=hashlib.sha256(CONTENT).hexdigest()), folder)
+    download(Archive(url, "data.bin", sha256=hashlib.sha256(10 * CONTENT).hexdigest()), folder)
 
 
 def a_download_is_whole_or_none(folder):
     path = folder / "data.bin"
-    assert not path.exists() or path.read_bytes() == CONTENT
+    assert not path.exists() or path.read_bytes() == 10 * CONTENT
 
 
 @pytest.mark.slow
 def test_a_download_killed_at_any_moment_is_never_taken_for_a_whole_one(server, tmp_path):
-    server.pause = 0.01
+    server.content, server.pause = 10 * CONTENT, 0.01
     (tmp_path / "url").write_text(server.url)
     killing.at_random_moments(
         fetch, tmp_path, kills=20, share=0.5, check=a_download_is_whole_or_none
     )
-    assert (tmp_path / "killed" / "data.bin").read_bytes() == CONTENT
+    assert (tmp_path / "killed" / "data.bin").exists()
     assert len([asked for asked in server.asked if asked]) > 5  # resumed
 
 

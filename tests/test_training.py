@@ -187,7 +187,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_bits(tmp_path):
     )
     assert_same_bits(killed, whole)
     steps = [int(step) for step in (tmp_path / "steps").read_text().split()]
-    assert steps == sorted(steps) and len(set(steps)) > 5 and steps[-1] == 300
+    assert steps == sorted(steps) and len(set(steps)) > 3 and steps[-1] == 300
 
 
 def test_two_trainings_in_one_folder_are_refused(make):
