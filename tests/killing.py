@@ -15,28 +15,35 @@ import traceback
 from pathlib import Path
 
 
-def at_random_moments(work, folder, *, kills, share, check):
+def nothing(folder):
+    """The progress of work that begins anew."""
+
+
+def at_random_moments(work, folder, *, kills, share, check, progress=nothing):
     """Do `work` in `folder`/whole, and with that many kills and to its end in `folder`/killed.
 
-    The moments are spread over a `share` of the time that it takes undisturbed. After each kill
-    `check` is called with the folder.
+    The moments are spread over a `share` of the time that it takes undisturbed: every other time
+    from its start on, else from when the `progress` of the folder is another than before it.
+    After each kill `check` is called with the folder.
     """
-    names = [work.__module__, work.__name__, check.__name__]
+    names = [work.__module__, *(function.__name__ for function in (work, check, progress))]
     command = [sys.executable, __file__, *names, str(kills), str(share), str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _main(module, work, check, kills, share, folder):
-    functions = importlib.import_module(module)
-    work, check = getattr(functions, work), getattr(functions, check)
+def _main(module, names, kills, share, folder):
+    functions = {"nothing": nothing, **vars(importlib.import_module(module))}
+    work, check, progress = (functions[name] for name in names)
     began = time.monotonic()
     assert _run(work, folder / "whole") == 0
     alone = time.monotonic() - began
     chance, killed = random.Random(0), 0
-    for _ in range(10 * kills):
-        killed += _run(work, folder / "killed", for_seconds=chance.uniform(0, share * alone)) < 0
+    for i in range(10 * kills):
+        watched = progress if i % 2 else nothing
+        seconds = chance.uniform(0, share * alone)
+        killed += _run(work, folder / "killed", progress=watched, then_seconds=seconds) < 0
         check(folder / "killed")
         if killed == kills:
             break
@@ -45,8 +52,9 @@ def _main(module, work, check, kills, share, folder):
     check(folder / "killed")
 
 
-def _run(work, folder, *, for_seconds=None):
+def _run(work, folder, *, progress=nothing, then_seconds=None):
     """Return the exit code of a process that does the work, minus the signal that ended it."""
+    before = progress(folder)
     child = os.fork()
     if child == 0:
         try:
@@ -56,13 +64,19 @@ def _run(work, folder, *, for_seconds=None):
             sys.stderr.flush()
             os._exit(1)
         os._exit(0)
-    if for_seconds is not None:
-        time.sleep(for_seconds)
+    if then_seconds is not None:
+        while progress is not nothing and progress(folder) == before and _goes_on(child):
+            time.sleep(0.001)
+        time.sleep(then_seconds)
         os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, -signal.SIGKILL), f"the work failed with {code}"
     return code
 
 
+def _goes_on(child):
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 if __name__ == "__main__":
-    _main(*sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5]), Path(sys.argv[6]))
+    _main(sys.argv[1], sys.argv[2:5], int(sys.argv[5]), float(sys.argv[6]), Path(sys.argv[7]))

@@ -254,12 +254,17 @@ def a_download_is_whole_or_none(folder):
     assert not path.exists() or path.read_bytes() == 10 * CONTENT
 
 
+def part(folder):
+    path = folder / "data.bin.part"
+    return path.stat().st_size if path.exists() else 0
+
+
 @pytest.mark.slow
 def test_a_download_killed_at_any_moment_is_never_taken_for_a_whole_one(server, tmp_path):
     server.content, server.pause = 10 * CONTENT, 0.01
     (tmp_path / "url").write_text(server.url)
     killing.at_random_moments(
-        fetch, tmp_path, kills=20, share=0.5, check=a_download_is_whole_or_none
+        fetch, tmp_path, kills=20, share=0.3, check=a_download_is_whole_or_none, progress=part
     )
     assert (tmp_path / "killed" / "data.bin").exists()
     assert len([asked for asked in server.asked if asked]) > 5  # resumed
