@@ -5,9 +5,13 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# on a shared disk the number of a process says nothing about other machines
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6] + "-"
 
 
 @contextmanager
@@ -39,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        partial = path.with_name(f".{path.stem}.{MACHINE}{os.getpid()}.part{path.suffix}")
         try:
             yield partial
             with partial.open("rb+") as file:
@@ -70,8 +74,8 @@ def check_writable(folders: Iterable[Path]) -> None:
 
 
 def _clear_leftovers(path: Path) -> None:
-    """Remove what processes that no longer run began to write: a store may be gigabytes."""
-    before, after = f".{path.stem}.", f".part{path.suffix}"
+    """Remove what ended processes of this machine began to write: a store may be gigabytes."""
+    before, after = f".{path.stem}.{MACHINE}", f".part{path.suffix}"
     for left in path.parent.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
         process = left.name.removeprefix(before).removesuffix(after)
         if process.isdecimal() and not _runs(int(process)):

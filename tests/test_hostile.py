@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rglib.checkpoint import Checkpoints
-from rglib.files import check_writable, replacing, writing
+from rglib.files import MACHINE, check_writable, replacing, writing
 from rglib.images import build_store, write_png
 from rglib.manifest import ImageFile, Manifest
 from rglib.networks import save_weights
@@ -126,12 +126,21 @@ def test_what_killed_processes_have_left_is_cleared_and_nothing_else(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     path = tmp_path / "a [1].csv"
-    mine = [f".a [1].{os.getppid()}.part.csv", ".a [1].me.part.csv", ".b.1.part.csv"]
-    for name in (f".a [1].{ended.pid}.part.csv", f".a [1].{10**30}.part.csv", *mine):
+
+    def partial_of(process, *, stem="a [1]", machine=MACHINE):
+        return f".{stem}.{machine}{process}.part.csv"
+
+    kept = {
+        partial_of(os.getppid()),
+        partial_of("me"),
+        partial_of(ended.pid, stem="b"),
+        partial_of(ended.pid, machine="another-"),
+    }
+    for name in (partial_of(ended.pid), partial_of(10**30), *kept):
         (tmp_path / name).write_text("half")
     with replacing(path) as partial:
         partial.write_text("whole")
-    assert {file.name for file in tmp_path.iterdir()} == {path.name, *mine}
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, *kept}
 
 
 # --- read-only folders ----------------------------------------------------------------------------
