@@ -4,6 +4,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from rglib.files import check_writable
 from rglib.validation import ConfigurationError, check
 
 min_version("9.14")
@@ -17,6 +18,13 @@ with open(workflow.source_path("workflow/schemas/config.schema.yaml")) as schema
         check(config, yaml.safe_load(schema))
     except ConfigurationError as mistakes:
         raise WorkflowError(f"the configuration has mistakes:\n{mistakes}") from None
+
+
+onstart:
+    try:
+        check_writable(["results", RUN, "work/data"])
+    except PermissionError as reason:
+        raise WorkflowError(str(reason)) from None
 
 
 wildcard_constraints:

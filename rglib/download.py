@@ -4,6 +4,7 @@ Nothing half done is ever found under its final name: a download grows in `<file
 folder in a hidden sibling, and both are renamed when they are whole and verified.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -24,7 +25,7 @@ import urllib3
 from filelock import FileLock
 from tqdm import tqdm
 
-from rglib.files import file_digest
+from rglib.files import file_digest, replacing, writing
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def download(archive: Archive, folder: Path, *, retries: int = 3, pause: float =
     `<file>.sha256` and holds from then on. Two processes asking for the same file take turns.
 
     Raises DownloadError (nothing came), ChecksumError (the wrong file came; it is set aside as
-    `<file>.rejected`).
+    `<file>.rejected`), OSError (it cannot be written; what came so far is kept).
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / archive.file
@@ -106,7 +107,7 @@ def unpack(
     Raises UnpackError where nothing matches, where the archive is damaged, where any member has an
     absolute path or `..` in it, where a wanted member is a link or another special file, where two
     have the same name, and where the files come to more than `max_bytes` or `max_ratio` times the
-    archive's size.
+    archive's size; OSError where the files cannot be written.
     """
     if into.exists():
         raise UnpackError(f"cannot unpack {archive}: {into} already exists")
@@ -115,7 +116,7 @@ def unpack(
     shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
     partial.mkdir(parents=True)
     try:
-        with _opened(archive) as all_members:
+        with writing(into), _opened(archive) as all_members:
             _unpack_members(all_members, partial, glob=members, limit=limit, archive=archive)
         os.rename(partial, into)
     except rarfile.RarCannotExec as error:
@@ -124,6 +125,8 @@ def unpack(
             "install one of unrar, unar or bsdtar (libarchive-tools) and run again"
         ) from error
     except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
         raise UnpackError(f"cannot unpack {archive}: {error or type(error).__name__}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -208,7 +211,7 @@ def _receive(archive: Archive, response: requests.Response, part: Path, *, start
     bar = tqdm(
         total=total, initial=start, unit="B", unit_scale=True, desc=archive.file, disable=None
     )
-    with bar, part.open("ab" if start else "wb") as file:
+    with bar, writing(part), part.open("ab" if start else "wb") as file:
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             file.write(chunk)
             bar.update(len(chunk))
@@ -227,9 +230,8 @@ def _verify(archive: Archive, path: Path, *, pin_file: Path) -> None:
     elif archive.pin and pin_file.exists():
         _check(archive, path, "sha256", pin_file.read_text().split()[0])
     elif archive.pin:
-        partial = pin_file.with_name(pin_file.name + ".part")
-        partial.write_text(f"{file_digest(path)}  {archive.file}\n")  # as sha256sum -c reads it
-        os.replace(partial, pin_file)
+        with replacing(pin_file) as partial:
+            partial.write_text(f"{file_digest(path)}  {archive.file}\n")  # as sha256sum -c reads it
 
 
 def _check(archive: Archive, path: Path, algorithm: str, expected: str) -> None:
@@ -259,6 +261,17 @@ _DAMAGED = (
     OSError,
     NotImplementedError,  # zip: a compression that Python cannot read
     RuntimeError,  # zip: encrypted
+    ValueError,  # a name with a null byte, an offset before the beginning
+)
+# These are not the archive's fault: another address would not help, nor a stand-in.
+_OF_THE_MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
 )
 
 

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from rglib.datasets import Manifest
 from rglib.files import file_digest, replacing
-from rglib.images import read_image, to_tensor, to_uint8, write_png
-from rglib.metrics import psnr, ssim
+from rglib.images import ImageError, read_image, to_tensor, to_uint8, write_png
+from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.problems import PROBLEMS, Observation, observe_test_image
 from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record
@@ -87,18 +87,21 @@ def evaluate_method(
 
     Raises:
         WeightsError: the weights belong to another network.
-        ImageError: a test image cannot be read.
+        ImageError: a test image cannot be read, or is too small for a problem.
+        OSError: a file cannot be written; finished problems are kept.
     """
     arithmetic = preferred_arithmetic(precision, device)
     model = build(role, **network, arithmetic=arithmetic)
     load_into(model, weights)
     model = for_inference(model, device)
+    images = read_test_images(manifest)
+    check_sizes(manifest, images, problems)
     common = [name, seed, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
     own = {problem: _settings_of(problem, settings) for problem in problems}
     evaluate(
         {"method": name, "seed": seed},
         {problem: restorer(algorithm, problem, model, settings) for problem in problems},
-        read_test_images(manifest),
+        images,
         files,
         fingerprints={problem: fingerprint(common, own[problem]) for problem in problems},
         device=device,
@@ -136,6 +139,26 @@ def restorer(algorithm: str, problem_id: str, network: torch.nn.Module, config: 
 def read_test_images(manifest: Manifest) -> list[GroundTruth]:
     """The images of a test set."""
     return [GroundTruth(file.name, to_tensor(read_image(file.path))) for file in manifest.images]
+
+
+def check_sizes(manifest: Manifest, images: Sequence[GroundTruth], problems: Sequence[str]) -> None:
+    """Find out before the work whether every image is large enough for every problem.
+
+    Raises:
+        ImageError: one is not; the message names it, the problem and what to do.
+    """
+    for file, image in zip(manifest.images, images, strict=True):
+        for problem_id in problems:
+            degradation = PROBLEMS[problem_id]
+            height, width = degradation.crop(image.pixels).shape[-2:]
+            needed = max(degradation.smallest, SSIM_WINDOW)
+            if min(height, width) < needed:
+                was = "x".join(map(str, reversed(image.pixels.shape[-2:])))
+                raise ImageError(
+                    f"{file.path} is too small for {problem_id}: of its {was} pixels the crop "
+                    f"leaves {width}x{height}, and {needed}x{needed} are needed; take the image "
+                    f"out of the data set {manifest.dataset}, or the problem out of `problems`"
+                )
 
 
 def centre(x: Tensor, size: int) -> Tensor:
@@ -257,15 +280,18 @@ def _kept(folder: Path, expected: str) -> bool:
 def _keep(folder: Path, value: str, tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> None:
     """Write a problem's results, and last of all the fingerprint that vouches for them."""
     results, curves = (pd.concat(frames) for frames in zip(*tables, strict=True))
-    results.to_csv(folder / "results.csv", index=False)
-    curves.to_csv(folder / "curves.csv", index=False)
+    for name, table in (("results.csv", results), ("curves.csv", curves)):
+        with replacing(folder / name) as partial:
+            table.to_csv(partial, index=False)
     with replacing(folder / "fingerprint") as partial:
         partial.write_text(value)
 
 
 def _collect(files: EvaluationFiles, problems: Sequence[str]) -> None:
     for target, kind in ((files.results, "results.csv"), (files.curves, "curves.csv")):
-        frames = [pd.read_csv(files.kept / problem / kind) for problem in problems]
+        # as text: an image may be called 0001 or null
+        tables = [files.kept / problem / kind for problem in problems]
+        frames = [pd.read_csv(table, dtype=str, keep_default_na=False) for table in tables]
         with replacing(target) as partial:
             pd.concat(frames).to_csv(partial, index=False)
     shutil.rmtree(files.images, ignore_errors=True)  # of a test set before this one

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 from tqdm import tqdm
 
-from rglib.files import replacing
+from rglib.files import file_digest, replacing
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading images needs none of it
     from torch import Tensor
@@ -128,7 +128,7 @@ def build_store(manifests: Sequence[Manifest], folder: Path, *, min_size: int) -
     digest, wherever their files lie.
 
     Raises ImageError for a file that is missing, is no longer the one in its manifest or cannot be
-    read, and where no image is left.
+    read, and where no image is left; OSError where the store cannot be written.
     """
     files = [(manifest, image) for manifest in manifests for image in manifest.images]
     sizes = [image_size(image.path) for _, image in files]
@@ -163,21 +163,28 @@ def build_store(manifests: Sequence[Manifest], folder: Path, *, min_size: int) -
 
 
 def _fill(path: Path, files: list[tuple[Manifest, FileOfDataset]], n_bytes: int) -> list[Entry]:
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(n_bytes,))
+    header = {"descr": "|u1", "fortran_order": False, "shape": (n_bytes,)}
     entries, offset = [], 0
-    for manifest, file in tqdm(files, desc="image store", unit=" images", disable=None):
-        image = read_image(file.path)
-        if hashlib.sha256(file.path.read_bytes()).hexdigest() != file.sha256:
-            raise ImageError(
-                f"{file.path} is no longer the file that data set {manifest.dataset} was made of: "
-                "restore it, or delete the data set's manifest and run again"
-            )
-        height, width, _ = image.shape
-        pixels[offset : offset + image.size] = image.transpose(2, 0, 1).ravel()
-        entries.append(Entry(manifest.dataset, file.name, offset, height, width, file.sha256))
-        offset += image.size
-    pixels.flush()
+    # written, not memory-mapped: where the disk is full that is an error and no SIGBUS
+    with path.open("wb") as pixels:
+        np.lib.format.write_array_header_1_0(pixels, header)
+        for manifest, file in tqdm(files, desc="image store", unit=" images", disable=None):
+            image = _image_of(manifest, file)
+            height, width, _ = image.shape
+            pixels.write(image.transpose(2, 0, 1).tobytes())
+            entries.append(Entry(manifest.dataset, file.name, offset, height, width, file.sha256))
+            offset += image.size
     return entries
+
+
+def _image_of(manifest: Manifest, file: FileOfDataset) -> np.ndarray:
+    image = read_image(file.path)
+    if file_digest(file.path) != file.sha256:
+        raise ImageError(
+            f"{file.path} is no longer the file that data set {manifest.dataset} was made of: "
+            "restore it, or delete the data set's manifest and run again"
+        )
+    return image
 
 
 def _write_index(path: Path, entries: Iterable[Entry]) -> None:

@@ -173,7 +173,8 @@ def load_weights(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     """Read a state dict, float32, from .safetensors or from a .pth file of tensors only.
 
     Raises:
-        WeightsError: the file is missing, has another checksum, is damaged or is not a state dict.
+        WeightsError: the file is missing, has another checksum, is damaged, is not a state dict or
+            has values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
@@ -185,6 +186,8 @@ def load_weights(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: cannot be read as weights ({error})") from error
     if not isinstance(weights, dict) or not all(torch.is_tensor(t) for t in weights.values()):
         raise WeightsError(f"{path}: not a state dict of tensors")
+    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise WeightsError(f"{path}: {broken[0]} has values that are not finite")
     return {name: tensor.float() for name, tensor in weights.items()}
 
 

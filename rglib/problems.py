@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rglib.operators import Blur, Downsample, Mask, Operator
+from rglib.operators import BLUR_SIZE, Blur, Downsample, Mask, Operator
 
 UNKNOWN_PIXEL = 0.5  # where completion starts from
 CROP_MULTIPLE = {2: 32, 3: 3}  # ground-truth crop of the released scripts, by factor
@@ -116,6 +116,10 @@ class Degradation(Protocol):
     def sigma(self) -> float:
         """Noise std on [0, 1]."""
 
+    @property
+    def smallest(self) -> int:
+        """The shortest side, after the crop, that it can be applied to."""
+
     def crop(self, x: Tensor) -> Tensor:
         """The part of the ground truth that the released scripts use."""
 
@@ -134,6 +138,7 @@ class Completion:
     sigma: float = 0.0
     shared: bool = True
     task: str = "completion"
+    smallest: int = 1
 
     def crop(self, x: Tensor) -> Tensor:
         """All of the image."""
@@ -157,6 +162,7 @@ class Deblurring:
     sigma_b: float
     sigma: float
     task: str = "deblurring"
+    smallest: int = BLUR_SIZE
 
     def crop(self, x: Tensor) -> Tensor:
         """Top-left, to multiples of 8."""
@@ -179,6 +185,7 @@ class SuperResolution:
     kernel: str
     sigma: float
     task: str = "super_resolution"
+    smallest: int = 1
 
     def crop(self, x: Tensor) -> Tensor:
         """x2: centre, to multiples of 32. Otherwise top-left, to multiples of 3 or the factor."""

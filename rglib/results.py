@@ -128,7 +128,12 @@ def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     for path in paths:
         if not Path(path).is_file():
             raise ResultsError(f"{path}: no such file; run the evaluation that writes it")
-        frame = pd.read_csv(path, dtype={c: text[c] for c in columns if c in text})
+        frame = pd.read_csv(
+            path,
+            dtype={c: text[c] for c in columns if c in text},
+            keep_default_na=False,  # an image may be called null
+            na_values=[""],
+        )
         missing = [column for column in columns if column not in frame]
         if missing:
             raise ResultsError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from rglib.checkpoint import Checkpoints
+from rglib.files import replacing, writing
 from rglib.objectives.losses import Losses, Objective
 
 NON_FINITE_IN_A_ROW = 20  # updates skipped before a training gives up
@@ -148,10 +150,11 @@ class Trainer:
         Raises:
             TrainingError: another process trains in the same folder, or updates keep being
                 non-finite.
+            OSError: a file cannot be written; the last checkpoint is as it was.
             Interrupted: SIGTERM; a checkpoint was written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _lock(self.folder), _sigterm() as asked_to_stop:
+        with writing(self.folder), _lock(self.folder), _sigterm() as asked_to_stop:
             self._resume()
             self._loop(asked_to_stop)
             self.write_history()
@@ -167,7 +170,8 @@ class Trainer:
 
     def write_history(self) -> None:
         """history.csv, one row for every logged step."""
-        pd.DataFrame(self.history).to_csv(self.folder / "history.csv", index=False)
+        with replacing(self.folder / "history.csv") as partial:
+            pd.DataFrame(self.history).to_csv(partial, index=False)
 
     def update(self, x_hat: Tensor) -> dict[str, float]:
         """One step on a batch (B, 3, H, W) in [0, 1]; returns the log's row, or {}."""
@@ -242,6 +246,7 @@ class Trainer:
     def _skip(self) -> None:
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row >= NON_FINITE_IN_A_ROW:
+            self.save()  # the weights are those of the last finite update
             raise TrainingError(
                 f"{NON_FINITE_IN_A_ROW} non-finite updates in a row at step {self.step}; the last "
                 f"good checkpoint is in {self.checkpoints.folder}. Try a smaller lr or clip."
@@ -285,7 +290,7 @@ def _lock(folder: Path):
         holder = owner.read_text() if owner.exists() else "another process"
         raise TrainingError(f"{folder} is being trained by {holder}; wait or stop it") from None
     try:
-        owner.write_text(f"process {os.getpid()}")
+        owner.write_text(f"process {os.getpid()} on {platform.node()}")
         yield
     finally:
         lock.release()

@@ -1,5 +1,9 @@
 """What several test files share: Set5, small networks, and a prior with a closed form."""
 
+import os
+import resource
+import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 import pytest
@@ -94,3 +98,56 @@ def linear_prior():
         return LinearPrior(vectors @ torch.diag(torch.linspace(1, 3, entries).double()) @ vectors.T)
 
     return make
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file can grow beyond a number of bytes: a full disk without a disk."""
+
+    @contextmanager
+    def limited(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
+
+
+@pytest.fixture
+def mount():
+    """A function that lays an empty file system in memory over a folder; only root may."""
+    mounted = []
+
+    def over(folder, options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no mount on this machine")
+        if done.returncode:
+            pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+        mounted.append(folder)
+
+    yield over
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def read_only(mount):
+    """A function that makes a folder read-only, for root, whom no mode stops, by a mount."""
+    changed = []
+
+    def make(folder):
+        if os.geteuid() == 0:
+            mount(folder, "ro,size=1m")
+        else:
+            folder.chmod(0o555)
+            changed.append(folder)
+
+    yield make
+    for folder in changed:
+        folder.chmod(0o755)

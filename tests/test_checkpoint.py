@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -121,3 +122,39 @@ def test_a_kill_while_writing_leaves_the_last_state(checkpoints, monkeypatch):
         patch.setattr(os, "fsync", killed)
         checkpoints.save(state(2))
     assert step_of(checkpoints) == 1
+
+
+def test_a_disk_that_is_full_leaves_the_last_states_and_names_the_file(checkpoints, full_disk):
+    for step in (1, 2):
+        checkpoints.save(state(step))
+    before = {path: path.read_bytes() for path in checkpoints.folder.iterdir()}
+    large = state(3) | {"weights": {"w": torch.zeros(100_000)}}
+    with full_disk(100_000), pytest.raises(OSError, match=r"newest\.ckpt") as caught:
+        checkpoints.save(large)
+    assert caught.value.errno == errno.EFBIG
+    assert {path: path.read_bytes() for path in checkpoints.folder.iterdir()} == before
+    checkpoints.save(large)
+    assert step_of(checkpoints) == 3
+
+
+def test_the_newest_is_not_a_matter_of_the_clock(checkpoints):
+    for step in (1, 2):
+        checkpoints.save(state(step))
+    os.utime(checkpoints.newest, (0, 0))
+    assert step_of(checkpoints) == 2
+
+
+class Malice:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return open, (str(self.target), "w")
+
+
+def test_code_in_a_checkpoint_is_not_run(checkpoints, tmp_path):
+    checkpoints.save(state(1))
+    checkpoints.save(state(2) | {"history": Malice(tmp_path / "victim")})  # its checksum is right
+    with pytest.warns(UserWarning, match=r"newest\.ckpt: damaged checkpoint set aside"):
+        assert step_of(checkpoints) == 1
+    assert not (tmp_path / "victim").exists()

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import os
@@ -5,11 +6,13 @@ import stat
 import struct
 import tarfile
 import threading
+import time
 import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import killing
 import pytest
 import rarfile
 
@@ -35,6 +38,7 @@ class Server:
     cut_after: list[int] = field(default_factory=list)  # break the connection after so many bytes
     headers: dict[str, str] = field(default_factory=dict)
     asked: list[str | None] = field(default_factory=list)  # the Range header of each request
+    pause: float = 0.0  # between pieces of a twentieth, in seconds
     url: str = ""
 
     def answer(self, handler):
@@ -61,7 +65,9 @@ class Server:
             handler.send_header(name, value)
         handler.end_headers()
         end = start + self.cut_after.pop(0) if self.cut_after else total
-        handler.wfile.write(self.content[start:end])
+        for first in range(start, end, total // 20):
+            handler.wfile.write(self.content[first : min(end, first + total // 20)])
+            time.sleep(self.pause)
         handler.close_connection = True
 
 
@@ -221,6 +227,49 @@ def test_two_at_once_fetch_once(server, tmp_path):
     assert len(server.asked) == 1
 
 
+def test_a_full_disk_names_the_file_and_keeps_what_came(server, tmp_path, full_disk):
+    with full_disk(500_000), pytest.raises(OSError, match=r"data\.bin\.part") as caught:
+        download(archive_of(server), tmp_path, pause=0)
+    assert caught.value.errno == errno.EFBIG
+    assert (tmp_path / "data.bin.part").read_bytes() == CONTENT[:500_000]
+    assert not (tmp_path / "data.bin").exists()
+    assert download(archive_of(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=500000-"]
+
+
+def moved_away(path):
+    """In one step: a kill must not leave half of it."""
+    if path.exists():
+        path.rename(path.with_name(f"{path.name}.{time.monotonic_ns()}"))
+
+
+def fetch(folder):
+    moved_away(folder / "data.bin")
+    url = (folder.parent / "url").read_text()
+    download(Archive(url, "data.bin", sha256=hashlib.sha256(10 * CONTENT).hexdigest()), folder)
+
+
+def a_download_is_whole_or_none(folder):
+    path = folder / "data.bin"
+    assert not path.exists() or path.read_bytes() == 10 * CONTENT
+
+
+def part(folder):
+    path = folder / "data.bin.part"
+    return path.stat().st_size if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_a_download_killed_at_any_moment_is_never_taken_for_a_whole_one(server, tmp_path):
+    server.content, server.pause = 10 * CONTENT, 0.01
+    (tmp_path / "url").write_text(server.url)
+    killing.at_random_moments(
+        fetch, tmp_path, kills=20, share=0.3, check=a_download_is_whole_or_none, progress=part
+    )
+    assert (tmp_path / "killed" / "data.bin").exists()
+    assert len([asked for asked in server.asked if asked]) > 5  # resumed
+
+
 # --- unpack ---------------------------------------------------------------------------------------
 
 FILES = {
@@ -368,6 +417,44 @@ def test_a_truncated_archive_leaves_nothing(tmp_path):
     with pytest.raises(UnpackError, match=r"a\.tgz"):
         unpack(path, tmp_path / "set", members="*.png")
     assert names(tmp_path) == ["a.tgz"]
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(make, tmp_path, full_disk):
+    path = make({f"images/{i}.png": os.urandom(300_000) for i in range(3)})
+    with full_disk(200_000), pytest.raises(OSError, match="set'") as caught:
+        unpack(path, tmp_path / "set", members="*.png")
+    assert caught.value.errno == errno.EFBIG
+    assert names(tmp_path) == [path.name]
+    unpack(path, tmp_path / "set", members="*.png")
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    make_tar(tmp_path / "a.tar", {"images/\u00fc\0.png": b"evil"})
+    with pytest.raises(UnpackError, match=r"a\.tar.*null"):
+        unpack(tmp_path / "a.tar", tmp_path / "set", members="*.png")
+    assert names(tmp_path) == ["a.tar"]
+
+
+def unpack_in(folder):
+    folder.mkdir(exist_ok=True)
+    moved_away(folder / "set")
+    unpack(folder.parent / "a.tgz", folder / "set", members="images/*.png")
+
+
+def unpacked_is_whole_or_none(folder):
+    if (folder / "set").exists():
+        sizes = {path.name: path.stat().st_size for path in (folder / "set").iterdir()}
+        assert sizes == {f"{i}.png": 100_000 for i in range(30)}
+
+
+@pytest.mark.slow
+def test_unpacking_killed_at_any_moment_is_never_taken_for_whole(tmp_path):
+    files = {f"images/{i}.png": os.urandom(100_000) for i in range(30)}
+    make_tar(tmp_path / "a.tgz", files, "w:gz")
+    killing.at_random_moments(
+        unpack_in, tmp_path, kills=20, share=1.0, check=unpacked_is_whole_or_none
+    )
+    assert not list((tmp_path / "killed").glob(".*"))
 
 
 def test_what_a_killed_run_left_is_cleared(make, tmp_path):

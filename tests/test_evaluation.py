@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,23 @@ import torch
 from PIL import Image
 
 from rglib import evaluation
-from rglib.evaluation import EvaluationFiles, evaluate, evaluate_method, restorer, write_observation
-from rglib.images import read_image, to_tensor, write_png
+from rglib.datasets import resolve
+from rglib.evaluation import (
+    EvaluationFiles,
+    check_sizes,
+    evaluate,
+    evaluate_method,
+    restorer,
+    write_observation,
+)
+from rglib.images import ImageError, read_image, to_tensor, write_png
 from rglib.manifest import ImageFile, Manifest
 from rglib.metrics import psnr, ssim
 from rglib.networks import WeightsError, save_weights
+from rglib.problems import PROBLEMS as EVERY_PROBLEM
 from rglib.problems import observe_test_image
 from rglib.restoration import GradientDescent, PnPADMM
+from rglib.results import read_results
 
 CPU = torch.device("cpu")
 PROBLEMS = ("completion80", "deblur_s1.6")
@@ -320,6 +331,82 @@ def test_weights_of_another_network_are_refused_before_anything_is_computed(
     with pytest.raises(WeightsError, match="another network"):
         method(weights=tmp_path / "P.safetensors")
     assert not files.kept.exists()
+
+
+# --- test images that cannot be used --------------------------------------------------------------
+
+ALL_PROBLEMS = list(EVERY_PROBLEM)
+
+
+def folder_of(folder, sizes):
+    folder.mkdir()
+    for i, (height, width) in enumerate(sizes):
+        pixels = np.random.default_rng(i).integers(0, 256, (height, width, 3), np.uint8)
+        write_png(folder / f"bild {i} é.png", pixels)
+    return resolve(f"folder:{folder}", mirrors=(), data_dir=folder)
+
+
+def test_the_smallest_images_that_are_allowed_can_be_restored(tmp_path):
+    manifest = folder_of(tmp_path / "set", [(32, 32), (63, 33)])
+    images = evaluation.read_test_images(manifest)
+    check_sizes(manifest, images, ALL_PROBLEMS)
+    for problem in ALL_PROBLEMS:
+        for image in images:
+            seen = observe_test_image(problem, image.pixels)
+            assert ssim(seen.x0, seen.x_hat).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "problem", "left"),
+    [
+        (10, 40, "completion80", "40x10, and 11x11"),
+        (31, 40, "deblur_s1.6", "40x24, and 25x25"),
+        (40, 31, "sr2_bicubic_n0", "0x32, and 11x11"),
+        (11, 12, "sr3_gaussian_n0.01", "12x9, and 11x11"),
+        (1, 1, "sr3_bicubic_n0", "0x0, and 11x11"),
+    ],
+)
+def test_a_tiny_image_is_named_with_the_problem(height, width, problem, left, tmp_path):
+    manifest = folder_of(tmp_path / "set", [(48, 48), (height, width)])
+    images = evaluation.read_test_images(manifest)
+    said = rf"bild 1 é\.png is too small for {problem}: of its {width}x{height} .* leaves {left}"
+    with pytest.raises(ImageError, match=said):
+        check_sizes(manifest, images, ["completion90", problem] if height > 10 else [problem])
+
+
+def test_a_test_set_that_cannot_be_used_stops_before_the_first_restoration(
+    method, files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluation, "observe_test_image", None)
+    with pytest.raises(ImageError, match=r"bild 1 é.*deblur"):
+        method(manifest=folder_of(tmp_path / "tiny", [(40, 40), (24, 24)]))
+    truncated = folder_of(tmp_path / "truncated", [(40, 40), (40, 40)])
+    path = truncated.images[1].path
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ImageError, match=r"bild 1 é\.png"):
+        method(manifest=truncated)
+    assert not files.kept.exists()
+
+
+def test_images_may_be_called_like_numbers_or_like_nothing(images, files):
+    names = ("0001", "null")
+    called = [replace(image, name=name) for image, name in zip(images, names, strict=True)]
+    for _ in range(2):  # computed, and kept
+        run({"completion80": Scripted(stay)}, called, files)
+        results = read_results([files.results], methods={"rerg": [5]}, problems=["completion80"])
+        assert results["image"].tolist() == list(names)
+    assert "completion80,0001,33,41," in files.results.read_text()
+
+
+def test_a_full_disk_keeps_the_problems_that_are_finished(images, files, full_disk):
+    """An image of this size has 4 KB, and a curve of 1000 points more than 20."""
+    long = [stay] * 1000
+    methods = {"completion80": Scripted(stay), "deblur_s1.6": Scripted(*long)}
+    with full_disk(10_000), pytest.raises(OSError, match=r"deblur_s1\.6/curves\.csv"):
+        run(methods, images, files)
+    again = {"completion80": Scripted(stay), "deblur_s1.6": Scripted(*long)}
+    results, _ = run(again, images, files)
+    assert [method.asked for method in again.values()] == [0, 2] and len(results) == 4
 
 
 def test_truth_and_start_of_a_problem_are_written(images, tmp_path):

@@ -1,11 +1,14 @@
 import hashlib
 import json
 import pickle
+import struct
 import time
+import zlib
 from collections import Counter
 from dataclasses import replace
 from functools import partial
 
+import killing
 import numpy as np
 import pytest
 import torch
@@ -86,9 +89,6 @@ def test_sixteen_bits_are_refused(tmp_path):
 
 def test_sixteen_bit_colour_is_not_cut_to_eight_in_silence(tmp_path):
     # Pillow cannot write such a file: a PNG by hand
-    import struct
-    import zlib
-
     def chunk(kind, body):
         return (
             struct.pack(">L", len(body)) + kind + body + struct.pack(">L", zlib.crc32(kind + body))
@@ -138,6 +138,18 @@ def test_other_files_are_named(tmp_path, content):
     (tmp_path / "page.png").write_bytes(content)
     with pytest.raises(ImageError, match=r"page\.png"):
         read_image(tmp_path / "page.png")
+
+
+def test_an_image_that_would_fill_the_memory_is_refused_unread(tmp_path):
+    def chunk(kind, body):
+        crc = struct.pack(">L", zlib.crc32(kind + body))
+        return struct.pack(">L", len(body)) + kind + body + crc
+
+    header = struct.pack(">LLBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    with pytest.raises(ImageError, match=r"bomb\.png.*exceeds limit"):
+        read_image(tmp_path / "bomb.png")
 
 
 def test_missing_files_are_named(tmp_path):
@@ -286,6 +298,33 @@ def test_workers_map_the_file_again(store):
     sent = pickle.dumps(store)
     assert len(sent) < 1000
     np.testing.assert_array_equal(pickle.loads(sent).image(2), store.image(2))
+
+
+def fill_store(folder):
+    build_store([Manifest.read(folder.parent / "manifest.json")], folder, min_size=32)
+
+
+def a_store_is_whole_or_none(folder):
+    try:
+        store = PatchStore.open(folder)
+    except ImageError as error:
+        assert "no image store" in str(error)
+    else:
+        images = Manifest.read(folder.parent / "manifest.json").images
+        for i, image in enumerate(images):
+            np.testing.assert_array_equal(store.image(i).transpose(1, 2, 0), read_image(image.path))
+
+
+@pytest.mark.slow
+def test_a_store_killed_at_any_moment_is_never_taken_for_a_whole_one(tmp_path):
+    manifest_of(tmp_path / "images", [(120, 90)] * 30).write(tmp_path / "manifest.json")
+    killing.at_random_moments(
+        fill_store, tmp_path, kills=20, share=1.0, check=a_store_is_whole_or_none
+    )
+    whole, killed = (PatchStore.open(tmp_path / name) for name in ("whole", "killed"))
+    assert killed.digest == whole.digest
+    left = sorted(path.name for path in killed.folder.iterdir())
+    assert left == ["index.csv", "pixels.npy", "store.json"]  # nothing beside
 
 
 # --- crops ----------------------------------------------------------------------------------------

@@ -277,6 +277,15 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
         load_weights(tmp_path / "G.pth")
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, tiny, value):
+    weights = tiny("G").state_dict()
+    weights["m_tail.weight"][0, 0, 0, 0] = value
+    write(tmp_path / "w.pth", weights)
+    with pytest.raises(WeightsError, match=r"w\.pth: m_tail\.weight has values that are not"):
+        load_weights(tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("case", ["other width", "other role", "a name too few", "a name too many"])
 def test_weights_of_another_network_are_refused(tmp_path, tiny, case):
     weights = {

@@ -1,18 +1,22 @@
+import errno
 import signal
 import subprocess
 import sys
-import textwrap
 import time
+import warnings
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import killing
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+from rglib.checkpoint import Checkpoints
 from rglib.fixed_point import StoppingRule
+from rglib.networks import build
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
 from rglib.objectives.losses import Losses
@@ -156,52 +160,47 @@ def test_sigterm_writes_a_checkpoint_from_which_the_same_bits_follow(make):
     assert_same_bits(result, make(folder="whole").run())
 
 
-KILLED = """
-    import sys
-    from pathlib import Path
-    import torch
-    sys.path.insert(0, sys.argv[1])
-    from test_training import CPU, DENOISER, Noise, replace
-    from rglib.networks import build
-    from rglib.training import Trainer
-
-    folder = Path(sys.argv[2])
-    torch.set_num_threads(1)
+def train_in(folder):
     torch.manual_seed(0)
     networks = {"P": build("P", widths=(4, 6, 8, 8), blocks=1)}
-    stage = replace(DENOISER, steps=150)
-    trainer = Trainer(stage, networks, Noise(), folder=folder, fingerprint="test", device=CPU)
-    weights = trainer.run()
-    torch.save(weights, folder / "weights.pt")
-"""
+    stage = replace(DENOISER, steps=300)
+    run = Trainer(stage, networks, Noise(), folder=folder, fingerprint="test", device=CPU)
+    torch.save(run.run(), folder / "weights.pt")
+
+
+def a_whole_state_is_there(folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a damaged checkpoint is one
+        state = Checkpoints(folder / "checkpoints", "test").load()
+    with (folder.parent / "steps").open("a") as steps:
+        steps.write(f"{state['step'] if state else 0}\n")
+
+
+def newest_checkpoint(folder):
+    newest = folder / "checkpoints" / "newest.ckpt"
+    try:
+        return newest.stat().st_ino
+    except FileNotFoundError:  # not yet, or between two renames
+        return None
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_any_moment_ends_with_the_same_bits(tmp_path, request):
-    tests = str(request.path.parent)
-
-    def start(folder):
-        command = [sys.executable, "-c", textwrap.dedent(KILLED), tests, str(folder)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def weights(folder):
-        return torch.load(folder / "weights.pt", weights_only=True)
-
-    assert start(tmp_path / "whole").wait() == 0
-    killed, rng = tmp_path / "killed", np.random.default_rng(0)
-    newest = killed / "checkpoints" / "newest.ckpt"
-    kills = 0
-    for _ in range(4):
-        process = start(killed)
-        before = newest.stat().st_mtime if newest.exists() else 0
-        while process.poll() is None and not (newest.exists() and newest.stat().st_mtime > before):
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.5))
-        process.kill()
-        kills += process.wait() == -signal.SIGKILL
-    assert kills >= 2
-    assert start(killed).wait() == 0
-    assert_same_bits(weights(killed), weights(tmp_path / "whole"))
+def test_a_training_killed_at_any_moment_ends_with_the_same_bits(tmp_path):
+    killing.at_random_moments(
+        train_in,
+        tmp_path,
+        kills=20,
+        share=1 / 30,
+        check=a_whole_state_is_there,
+        progress=newest_checkpoint,
+    )
+    whole, killed = (
+        torch.load(tmp_path / name / "weights.pt", weights_only=True)
+        for name in ("whole", "killed")
+    )
+    assert_same_bits(killed, whole)
+    steps = [int(step) for step in (tmp_path / "steps").read_text().split()]
+    assert steps == sorted(steps) and len(set(steps)) > 5 and steps[-1] == 300
 
 
 def test_two_trainings_in_one_folder_are_refused(make):
@@ -216,6 +215,54 @@ def test_two_trainings_in_one_folder_are_refused(make):
     make(crops=Noise(train_too)).run()
     assert refused == [3]
     make(seed=1).run()  # the lock was given back
+
+
+HOLDS_THE_LOCK = """
+import sys, time
+from pathlib import Path
+from rglib.training import _lock
+with _lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_the_lock_names_another_process_and_falls_when_that_is_killed(make, tmp_path):
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-c", HOLDS_THE_LOCK, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match=f"run is being trained by process {process.pid} "):
+            make().run()
+        process.kill()
+    make().run()
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(make, monkeypatch):
+    expected = make(folder="whole").run()
+    now = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    seldom = replace(DENOISER, checkpoint_seconds=1e9)
+    with pytest.raises(PowerCut):
+        make(seldom, cut_at(9)).run()
+    assert make(seldom).checkpoints.load() is None  # no time has passed
+    with pytest.raises(PowerCut):
+        make(crops=cut_at(5)).run()
+    assert make().checkpoints.load()["step"] == 5
+    assert_same_bits(make().run(), expected)
+
+
+def test_a_disk_that_is_full_names_the_file_and_costs_no_more_than_a_checkpoint(make, full_disk):
+    """A checkpoint of this network has some 60 KB."""
+    expected = make(folder="whole").run()
+    with pytest.raises(PowerCut):
+        make(crops=cut_at(5)).run()
+    with full_disk(40_000), pytest.raises(OSError, match=r"checkpoints/newest\.ckpt") as caught:
+        make().run()
+    assert caught.value.errno == errno.EFBIG
+    assert make().checkpoints.load()["step"] == 5
+    assert_same_bits(make().run(), expected)
 
 
 # --- updates --------------------------------------------------------------------------------------
@@ -267,9 +314,21 @@ def test_a_skipped_update_changes_nothing_that_adam_remembers(make):
 def test_a_training_without_finite_updates_gives_up_and_says_where(make):
     objective = Sometimes(frozenset(range(3, 99)))
     run = make(replace(DENOISER, objective=objective, steps=99))
-    with pytest.raises(TrainingError, match="20 non-finite updates in a row at step 22"):
+    with pytest.raises(TrainingError, match="20 non-finite updates in a row at step 22") as caught:
         run.run()
+    assert "Try a smaller lr or clip" in str(caught.value)
+    assert str(run.checkpoints.folder) in str(caught.value)
     assert all(p.isfinite().all() for p in run.parameters)
+
+
+def test_the_good_checkpoint_that_it_names_is_there_even_before_the_first(make):
+    seldom = replace(DENOISER, objective=Sometimes(frozenset(range(3, 99))), steps=99)
+    run = make(replace(seldom, checkpoint_seconds=1e9))
+    with pytest.raises(TrainingError):
+        run.run()
+    state = run.checkpoints.load()
+    assert state["step"] == 22 and state["adam"]["state"][0]["step"] == 3
+    assert all(tensor.isfinite().all() for tensor in state["networks"]["P"].values())
 
 
 def test_updates_are_adams_with_the_scheduled_rate_and_clipped_gradients(make, tiny):

@@ -472,6 +472,24 @@ def test_a_mistake_stops_before_any_job_and_names_the_key(source, key, value, na
     assert not (source / "work").exists() and "Traceback" not in said
 
 
+def test_a_read_only_folder_of_results_stops_before_any_job(source, tmp_path, read_only):
+    project = source.copy(tmp_path / "project")
+    read_only(project / "results")
+    said = project.snakemake(fails=True)
+    assert "cannot write into results: " in said and "read-only" in said
+    assert not (project / "work").exists()
+
+
+def test_a_test_image_that_is_too_small_stops_before_any_training(source, tmp_path):
+    project = source.copy(tmp_path / "project")
+    (project / "mine").mkdir()
+    Image.new("RGB", (200, 24), "red").save(project / "mine" / "a stripe.png")
+    said = project.snakemake(fails=True, overlay=changed("data/test", "folder:mine"))
+    assert "mine/a stripe.png is too small for deblur_s1.6" in said
+    assert not (project / "work/test/test_set.json").exists()
+    assert not (project / "work/test/training").exists()
+
+
 # --- interruptions --------------------------------------------------------------------------------
 
 

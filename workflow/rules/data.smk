@@ -41,11 +41,13 @@ rule dataset:
         "../scripts/dataset.py"
 
 
+# First of all: images that no method could restore stop the run before any training.
 rule test_set:
     output:
         f"{RUN}/test_set.json",
     log:
         f"{RUN}/logs/test_set.log",
+    priority: 1
     conda:
         "../../environment.yml"
     params:
