@@ -9,6 +9,7 @@ started without SLURM_CONF and looks there. A machine with a Slurm of its own is
 
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -20,10 +21,11 @@ from pathlib import Path
 
 FOLDER = Path(tempfile.gettempdir()) / "rglib-test-slurm"
 SYSTEM = Path("/etc/slurm")
-FILES = ("slurm.conf", "gres.conf")
+LINKS = [SYSTEM / file for file in ("slurm.conf", "gres.conf")]
+CONFIGLESS = Path("/run/slurm/conf")  # where a node keeps what its controller sends
 DAEMONS = ("munged", "slurmctld", "slurmd")  # in the order of their start
 PROGRAMS = (*DAEMONS, "sbatch", "scancel", "squeue", "srun", "scontrol", "sinfo")
-SECONDS = 30  # for a start or a stop; a second is usual
+SECONDS = 60  # for a start or a stop, where one is usual; more than KillWait
 
 # The node claims (config_overrides) what a compute node has, so that jobs fit whatever runs the test.
 # KillWait lies between the SIGTERM and the SIGKILL of a job that is cancelled; 30 is the default.
@@ -54,10 +56,10 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 MinJobAge=600
 KillWait=30
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=64000 Gres=gpu:1
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=64000 Gres=gpu:pretended:1
 PartitionName=test Nodes={host} Default=YES
 """
-GPU = "NodeName={host} Name=gpu File=/dev/null\n"
+GPU = "NodeName={host} Name=gpu Type=pretended File=/dev/null\n"
 
 
 def obstacle():
@@ -68,9 +70,8 @@ def obstacle():
         return "starting a Slurm for a test needs root"
     if lacking := [program for program in PROGRAMS if not shutil.which(program)]:
         return f"not installed: {', '.join(lacking)} (Debian: slurmctld slurmd slurm-client munge)"
-    for link in (SYSTEM / file for file in FILES):
-        if os.path.lexists(link) and (not link.is_symlink() or link.readlink().parent != FOLDER):
-            return f"{link} is not of a test: this machine has a Slurm of its own"
+    if "SLURM_CONF" in os.environ or any(map(_is_foreign, (*LINKS, CONFIGLESS))):
+        return "this machine belongs to a Slurm, which no test may touch"
     return None
 
 
@@ -93,14 +94,14 @@ def up():
 def down():
     """Stop what runs and leave nothing behind."""
     if process("slurmctld"):
-        subprocess.run(["scancel", "--user=root"], check=False)
+        _run("scancel", "--user=root")
         _wait_until(lambda: not _run("squeue", "--noheader"), "jobs do not end")
     for daemon in reversed(DAEMONS):
         if number := process(daemon):
             os.kill(number, signal.SIGTERM)
             _wait_until(lambda daemon=daemon: not process(daemon), f"{daemon} does not end")
-    for file in FILES:
-        (SYSTEM / file).unlink(missing_ok=True)
+    for link in LINKS:
+        link.unlink(missing_ok=True)
     shutil.rmtree(FOLDER, ignore_errors=True)
 
 
@@ -114,6 +115,17 @@ def process(daemon):
     return number if name == daemon else None
 
 
+def jobs():
+    """The jobs of the last ten minutes, each as what `scontrol` says of it."""
+    said = _run("scontrol", "--oneliner", "--details", "show", "job")
+    lines = (re.findall(r"(\w+)=(\S*)", line) for line in said.splitlines())
+    return [dict(pairs) for pairs in lines if pairs]
+
+
+def _is_foreign(path):
+    return os.path.lexists(path) and not (path.is_symlink() and path.readlink().parent == FOLDER)
+
+
 def _configure():
     """Write the configuration on free ports and link to it."""
     values = {"folder": FOLDER, "host": socket.gethostname().partition(".")[0]}
@@ -122,9 +134,9 @@ def _configure():
             free.bind(("127.0.0.1", 0))
             values[key] = free.getsockname()[1]
     SYSTEM.mkdir(exist_ok=True)
-    for file, text in zip(FILES, (CONFIGURATION, GPU), strict=True):
-        (FOLDER / file).write_text(text.format(**values))
-        (SYSTEM / file).symlink_to(FOLDER / file)
+    for link, text in zip(LINKS, (CONFIGURATION, GPU), strict=True):
+        (FOLDER / link.name).write_text(text.format(**values))
+        link.symlink_to(FOLDER / link.name)
 
 
 def _start_munge():
@@ -142,10 +154,7 @@ def _node_state():
 
 
 def _run(*command, check=True):
-    """Run a program of Slurm and return what it said; an inherited SLURM_CONF would mislead it."""
-    env = {key: value for key, value in os.environ.items() if key != "SLURM_CONF"}
-    said = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=check)
-    return said.stdout
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=check).stdout
 
 
 def _wait_until(condition, otherwise):
