@@ -27,7 +27,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")  # in the order of their start
 PROGRAMS = (*DAEMONS, "sbatch", "scancel", "squeue", "srun", "scontrol", "sinfo")
 SECONDS = 60  # for a start or a stop, where one is usual; more than KillWait
 
-# The node claims (config_overrides) what a compute node has, so that jobs fit whatever runs the test.
+# The node claims (config_overrides) to be large, so that jobs fit whatever the test runs on.
 # KillWait lies between the SIGTERM and the SIGKILL of a job that is cancelled; 30 is the default.
 CONFIGURATION = """\
 ClusterName=test
