@@ -66,6 +66,14 @@ def test_on_cuda_only_trainings_and_evaluations_ask_for_a_gpu(project):
     assert all({"mem_mb", "runtime"} <= asked[rule].keys() for rule in asked)
 
 
+def test_auto_asks_for_what_the_login_node_has_whatever_a_node_has(nvidia_smi, project):
+    overlay = {"device": "auto"}
+    planned = project.snakemake("--dry-run", "tables", overlay=overlay)
+    on_a_node = project.snakemake("--dry-run", "tables", "--mode", "remote", overlay=overlay)
+    assert resources(planned)["evaluate"]["gpu"] == "1"
+    assert resources(on_a_node)["evaluate"]["gpu"] == "0"
+
+
 def test_a_cancelled_training_is_submitted_again_and_resumes(slurm, nvidia_smi, project):
     overlay = {"device": "auto"} | changed("stages/denoiser/budget/steps", STEPS)
     often = ["--slurm-init-seconds-before-status-checks", "1"]
