@@ -15,7 +15,11 @@ METHODS = list(config["methods"])
 SEEDS = {method: seeds_of(method, config) for method in METHODS}
 COPIES = copies(config)  # of the methods, one for each seed
 VARIANTS = expanded(config)  # the stages and methods of all seeds and ablations
-ON_GPU = config["device"] == "cuda" or (config["device"] == "auto" and which("nvidia-smi"))
+# `auto` is settled where the jobs are planned: on a cluster, the node of a job that asked for no GPU
+# may have one nevertheless.
+ON_GPU = config["device"] == "cuda" or (
+    config["device"] == "auto" and workflow.is_main_process and which("nvidia-smi")
+)
 GPUS_PER_JOB = 1 if ON_GPU else 0
 
 SETTINGS = {"gradient_descent": "problems", "pnp_admm": "admm"}  # the section each one reads
