@@ -27,7 +27,7 @@ SOURCE_ROOT = Path(__file__).resolve().parent.parent
 DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the versions of one project
 
 # Of the configuration: they move no result; the last three move only what is named after them.
-KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "ablations", "bound", "tuning")
+KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", "ablations", "bound", "tuning")
 
 PAPER_ITERATIONS = 1500
 PAPER_IMAGES = 8394
