@@ -172,7 +172,7 @@ def test_shares_together_are_what_one_process_draws():
 
 
 def train_at_fixed_points(folder, group):
-    stop = StoppingRule(max_iterations=60, tolerance=1e-5)
+    stop = StoppingRule(max_iterations=60, tolerance=1e-4)
     objective = replace(OBJECTIVES["rerg"], stop=stop)
     stage = replace(STAGE, objective=objective)
     run = trainer(folder, stage, HalfBlack(), processes=group)
