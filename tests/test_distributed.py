@@ -15,6 +15,7 @@ import pytest
 import torch
 from test_stages import files, settings_of, store  # noqa: F401 (fixtures)
 from test_training import Noise, PowerCut, Sometimes, cut_at
+from test_validation import SCHEMA, edited, mistakes
 from test_workflow import LIMIT, Project, wait_for
 from torch import multiprocessing
 
@@ -28,7 +29,9 @@ from rglib.objectives.losses import StepRandomness
 from rglib.objectives.pnpreg import PnPReG
 from rglib.objectives.residual_start import ResidualStart
 from rglib.processes import ALONE, WHOLE, Group, Share
+from rglib.provenance import configuration_hash
 from rglib.training import Cosine, Interrupted, Stage, Trainer
+from rglib.validation import check
 
 CPU = torch.device("cpu")
 STAGE = Stage(
@@ -51,6 +54,13 @@ OBJECTIVES = {
 }
 
 
+class Batches(Noise):
+    """Crops of noise, four of them."""
+
+    def crops(self, step):
+        return np.concatenate([super().crops(step), super().crops(step + 1000)])
+
+
 class HalfBlack:
     """Crops whose first half is black, and at its fixed point long before the other half."""
 
@@ -58,13 +68,6 @@ class HalfBlack:
         batch = Batches().crops(step)
         batch[:2] = 0
         return batch
-
-
-class Batches(Noise):
-    """Crops of noise, four of them."""
-
-    def crops(self, step):
-        return np.concatenate([super().crops(step), super().crops(step + 1000)])
 
 
 def trainer(folder, stage=STAGE, crops=None, *, processes=ALONE):
@@ -271,6 +274,17 @@ def test_a_training_goes_on_with_another_number_of_processes(tmp_path):
 def test_a_batch_that_cannot_be_shared_is_refused(files):  # noqa: F811
     with pytest.raises(ValueError, match=r"stages\.denoiser\.budget\.batch: 2 .* processes, 3"):
         stages.trainer(settings_of("denoiser"), files, processes=Group(Share(0, 3)))
+
+
+def test_the_configuration_names_the_batches_that_cannot_be_shared():
+    check(edited(("processes",), 2), SCHEMA)
+    said = mistakes(edited(("processes",), 3))
+    assert "stages.rg1.budget.batch: 8 is not allowed; must be a multiple of processes, 3" in said
+
+
+def test_the_number_of_processes_is_no_part_of_what_is_computed():
+    two = edited(("processes",), 2)
+    assert configuration_hash(two) == configuration_hash(edited(("processes",), 1))
 
 
 def test_a_batch_that_is_judged_as_a_whole_is_refused(files):  # noqa: F811
