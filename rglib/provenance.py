@@ -31,7 +31,7 @@ SOURCE_ROOT = Path(__file__).resolve().parent.parent
 DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the versions of one project
 
 SECTIONS_APART = ("ablations", "bound", "tuning")  # they move only what is named after them
-KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", *SECTIONS_APART)  # others move no result
+KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # others move no result
 
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
 CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record

@@ -25,6 +25,7 @@ from rglib.networks import (
     preferred_arithmetic,
     save_weights,
 )
+from rglib.processes import ALONE, Processes
 from rglib.training import Trainer
 from rglib.variants import expanded
 
@@ -102,13 +103,15 @@ class StageSettings:
         )
 
 
-def trainer(settings: StageSettings, files: StageFiles) -> Trainer:
+def trainer(settings: StageSettings, files: StageFiles, *, processes: Processes = ALONE) -> Trainer:
     """The trainer of a stage, its networks initialised and its images at hand.
 
     Raises:
         WeightsError: weights to start from are missing or of another network.
-        ValueError: a device, precision or crop that cannot be had.
+        ValueError: a device, precision or crop that cannot be had, or a batch that several
+            processes cannot share.
     """
+    _check_shares(settings, processes.share.count)
     device = configuration.device(settings.device)
     budget = settings.entry["budget"]
     stage = configuration.stage(
@@ -127,6 +130,7 @@ def trainer(settings: StageSettings, files: StageFiles) -> Trainer:
         fingerprint=_fingerprint(settings, files, str(_arithmetic(settings, device)), store.digest),
         device=device,
         monitor=Health(_health_images(files.validation, budget["crop"]).to(device)),
+        processes=processes,
     )
 
 
@@ -136,16 +140,22 @@ def train_stage(
     *,
     weights: Mapping[str, Path],
     card: Path,
+    processes: Processes = ALONE,
 ) -> None:
     """Train a stage, resuming where it was interrupted, and write its weights and card.
+
+    Of several processes, which all call this, the first one writes.
 
     Raises:
         WeightsError, ValueError: as `trainer`.
         TrainingError, Interrupted: as `Trainer.run`.
     """
     began = time.monotonic()
-    run = trainer(settings, files)
-    for role, tensors in run.run().items():
+    run = trainer(settings, files, processes=processes)
+    trained = run.run()
+    if not processes.first:
+        return
+    for role, tensors in trained.items():
         save_weights(weights[role], tensors)
     entry = settings.entry
     content = {
@@ -161,6 +171,7 @@ def train_stage(
         "network": settings.network,
         **_data(files.train),
         "device": str(run.device),
+        "processes": processes.share.count,
         "precision": str(_arithmetic(settings, run.device)).removeprefix("torch."),
         "seconds_of_last_process": round(time.monotonic() - began, 1),
         "last_row": run.history[-1],
@@ -240,6 +251,20 @@ def publish_stage(folder: Path, *, card: Path, weights: Mapping[str, Path]) -> N
         halves = {key: tensor.half() for key, tensor in load_weights(path).items()}
         save_weights(folder / f"{name}_{role}.safetensors", halves)
     shutil.copy(card, folder / f"{name}.card.json")
+
+
+def _check_shares(settings: StageSettings, processes: int) -> None:
+    batch = settings.entry["budget"]["batch"]
+    if batch % processes:
+        raise ValueError(
+            f"stages.{settings.name}.budget.batch: {batch} images cannot be shared equally; must "
+            f"be a multiple of processes, {processes}"
+        )
+    if processes > 1 and not settings.shared.get("equilibrium", {}).get("per_image", True):
+        raise ValueError(
+            f"processes: {processes} is not allowed for {settings.name}; must be 1, as "
+            "equilibrium.per_image: false judges the batch as a whole"
+        )
 
 
 def _initial(role: str, settings: StageSettings, files: StageFiles, device: torch.device) -> DRUNet:

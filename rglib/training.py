@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from rglib.checkpoint import Checkpoints
 from rglib.files import replacing, writing
 from rglib.objectives.losses import Losses, Objective
+from rglib.processes import ALONE, Processes
 
 NON_FINITE_IN_A_ROW = 20  # updates skipped before a training gives up
 EMA_RAMP = 10  # the average forgets its start within the first steps
@@ -114,6 +115,9 @@ class Trainer:
     All randomness is a function of the seed and the step, so a checkpoint is the weights, Adam's
     moments, the average, the step and the history, and a resumed training ends with the same bits
     as one that never stopped.
+
+    Several `Processes` train the same networks, each on its share of every batch, and may resume
+    what another number of them began. The first one alone writes files and logs.
     """
 
     def __init__(
@@ -126,12 +130,14 @@ class Trainer:
         fingerprint: str,
         device: torch.device,
         monitor: Monitor | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.stage = stage
         self.crops = crops
         self.folder = folder
         self.device = device
         self.monitor = monitor
+        self.processes = processes
         self.networks = {role: network.to(device) for role, network in networks.items()}
         for role, network in self.networks.items():
             network.requires_grad_(role in stage.objective.learns)
@@ -148,13 +154,14 @@ class Trainer:
         """Train to the end and return the state dict of each learned network.
 
         Raises:
-            TrainingError: another process trains in the same folder, or updates keep being
+            TrainingError: another training runs in the same folder, or updates keep being
                 non-finite.
             OSError: a file cannot be written; the last checkpoint is as it was.
             Interrupted: SIGTERM; a checkpoint was written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with writing(self.folder), _lock(self.folder), _sigterm() as asked_to_stop:
+        lock = _lock(self.folder) if self.processes.first else nullcontext()
+        with writing(self.folder), lock, _sigterm() as asked_to_stop:
             self._resume()
             self._loop(asked_to_stop)
             self.write_history()
@@ -170,67 +177,89 @@ class Trainer:
 
     def write_history(self) -> None:
         """history.csv, one row for every logged step."""
-        with replacing(self.folder / "history.csv") as partial:
-            pd.DataFrame(self.history).to_csv(partial, index=False)
+        if self.processes.first:
+            with replacing(self.folder / "history.csv") as partial:
+                pd.DataFrame(self.history).to_csv(partial, index=False)
 
     def update(self, x_hat: Tensor) -> dict[str, float]:
-        """One step on a batch (B, 3, H, W) in [0, 1]; returns the log's row, or {}."""
-        stage = self.stage
+        """One step on this process's share (B, 3, H, W) of a batch in [0, 1].
+
+        Returns:
+            The log's row, or {}, as always on other processes than the first.
+        """
+        stage, share = self.stage, self.processes.share
         for group in self.adam.param_groups:
             group["lr"] = stage.lr * stage.schedule.factor(self.step, stage.steps)
-        losses = stage.objective(self.networks, x_hat, self.step, stage.seed)
+        losses = stage.objective(self.networks, x_hat, self.step, stage.seed, share)
         logged = self.step % stage.log_every == 0 or self.step == stage.steps - 1
         row = self._row(losses) if logged else {}
         self.adam.zero_grad(set_to_none=True)
         losses.total.backward()
+        loss = losses.total.detach()
+        # from here on everything is the same on all processes
+        self.processes.average([p.grad for p in self.parameters if p.grad is not None] + [loss])
         norm = nn.utils.clip_grad_norm_(self.parameters, stage.clip or math.inf)
-        if torch.isfinite(norm + losses.total.detach()):
+        if torch.isfinite(norm + loss):
             self.adam.step()
             self._update_average()
             self.skipped_in_a_row = 0
         else:
             self._skip()
         self.step += 1
-        return row
+        return row if self.processes.first else {}
 
     def _loop(self, asked_to_stop: Callable[[], bool]) -> None:
         stage, saved = self.stage, time.monotonic()
         began, first = time.monotonic(), self.step
-        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
-        quiet = not sys.stderr.isatty()
+        writer = self._writer()
+        quiet = writer is None or not sys.stderr.isatty()
         progress = tqdm(total=stage.steps, initial=self.step, unit="step", disable=quiet)
         while self.step < stage.steps:
-            batch = torch.from_numpy(self.crops.crops(self.step)).to(self.device)
+            crops = self.crops.crops(self.step)
+            batch = torch.from_numpy(self.processes.share.of(crops)).to(self.device)
             row = self.update(batch.float() / 255)
             if row:
-                rate = len(batch) * (self.step - first) / (time.monotonic() - began)
+                rate = len(crops) * (self.step - first) / (time.monotonic() - began)
                 self._log(row | {"images_per_second": rate}, writer)
                 progress.set_postfix(loss=f"{row['loss']:.4g}")
             progress.update()
-            if asked_to_stop() or time.monotonic() - saved > stage.checkpoint_seconds:
+            stop = self.processes.any(asked_to_stop())
+            if stop or time.monotonic() - saved > stage.checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
-            if asked_to_stop():
+            if stop:
                 raise Interrupted(f"stopped at step {self.step}; run the same command to resume")
         self.save()
         progress.close()
-        writer.close()
+        if writer:
+            writer.close()
+
+    def _writer(self) -> SummaryWriter | None:
+        if self.processes.first:
+            return SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        return None
 
     def _row(self, losses: Losses) -> dict[str, float]:
-        """Losses, gradient norm of each term, and the objective's statistics."""
+        """Of the whole batch: losses, gradient norm of each term, the objective's statistics."""
         row = {"step": self.step, "lr": self.adam.param_groups[0]["lr"]}
-        row |= {"loss": losses.total.item(), "skipped_in_a_row": self.skipped_in_a_row}
+        own = {"loss": losses.total.item(), "skipped_in_a_row": self.skipped_in_a_row}
         for name, term in losses.terms.items():
             gradients = torch.autograd.grad(
                 term, self.parameters, retain_graph=True, allow_unused=True
             )
-            norms = [g.norm() for g in gradients if g is not None]
-            row[f"loss_{name}"] = term.item()
-            row[f"gradient_{name}"] = torch.stack(norms).norm().item()
+            reached = [g for g in gradients if g is not None]
+            self.processes.average(reached)
+            own[f"loss_{name}"] = term.item()
+            own[f"gradient_{name}"] = torch.stack([g.norm() for g in reached]).norm().item()
+        means = self.processes.means(own | losses.statistics)
+        statistics = {name: means.pop(name) for name in losses.statistics}
+        return row | means | self._health() | statistics
+
+    def _health(self) -> dict[str, float]:
+        """What the monitor says, where it is time to ask; of one process, as all would say it."""
         every = self.stage.monitor_every
-        if self.monitor and every and self.step % every == 0:
-            row |= self.monitor(self.networks)
-        return row | losses.statistics
+        due = self.monitor and every and self.step % every == 0 and self.processes.first
+        return self.monitor(self.networks) if due else {}
 
     def _log(self, row: dict[str, float], writer: SummaryWriter) -> None:
         self.history.append(row)
@@ -253,8 +282,14 @@ class Trainer:
             )
 
     def save(self) -> None:
-        """Write a checkpoint of everything that the result depends on."""
-        state: dict[str, Any] = {
+        """Write a checkpoint, and the history."""
+        if self.processes.first:
+            self.checkpoints.save(self._state())
+            self.write_history()
+
+    def _state(self) -> dict[str, Any]:
+        """Everything that the result depends on."""
+        return {
             "step": self.step,
             "skipped_in_a_row": self.skipped_in_a_row,
             "networks": {role: net.state_dict() for role, net in self.learned.items()},
@@ -262,13 +297,10 @@ class Trainer:
             "average": self.average,
             "history": self.history,
         }
-        self.checkpoints.save(state)
-        self.write_history()
 
     def _resume(self) -> None:
-        state = self.checkpoints.load()
-        if state is None:
-            return
+        """Go on from the checkpoint, or else start, from the first process's state on all."""
+        state = self.processes.shared(lambda: self.checkpoints.load() or self._state())
         self.step = state["step"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self.history = state["history"]
@@ -276,7 +308,8 @@ class Trainer:
             self.learned[role].load_state_dict(weights)
         self.adam.load_state_dict(state["adam"])
         self.average = [tensor.to(self.device) for tensor in state["average"]]
-        print(f"resumed at step {self.step} of {self.stage.steps}", flush=True)
+        if self.step and self.processes.first:
+            print(f"resumed at step {self.step} of {self.stage.steps}", flush=True)
 
 
 @contextmanager

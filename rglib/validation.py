@@ -369,6 +369,16 @@ def _monitors(config: Config) -> Iterator[Mistake]:
             yield _refused(key, monitor, f"a multiple of log.every, {every}, or null")
 
 
+def _shares(config: Config) -> Iterator[Mistake]:
+    """Several processes have equal shares of a batch."""
+    processes = config["processes"]
+    for name, stage in config["stages"].items():
+        batch = stage["budget"]["batch"]
+        if name not in _given(config) and batch % processes:
+            key = ("stages", name, "budget", "batch")
+            yield _refused(key, batch, f"a multiple of processes, {processes}")
+
+
 # Each with the parts of the configuration that it reads.
 CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...] = (
     (_methods, ("methods", "stages")),
@@ -381,4 +391,5 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
     (_weights_needed, ("init", "methods", "stages", "weights")),
     (_data_sets, ("data", "tuning")),
     (_monitors, ("stages",)),
+    (_shares, ("init", "processes", "stages", "weights")),
 )

@@ -32,6 +32,7 @@ SHARED = {
         "guard": 100.0,
         "per_image": True,
         "link_variance": "theorem",
+        "backward_terms": 0,
         "x0": "test",
     },
     "training_problems": {

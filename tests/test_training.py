@@ -277,7 +277,7 @@ class Sometimes:
     learns: tuple[str, ...] = ("P",)
     uses: tuple[str, ...] = ()
 
-    def __call__(self, networks, x_hat, step, seed):
+    def __call__(self, networks, x_hat, step, seed, share):
         loss = sum(p.square().sum() for p in networks["P"].parameters())
         if step in self.nan_steps:
             weight = next(iter(networks["P"].parameters()))
@@ -369,7 +369,7 @@ def test_networks_that_are_only_used_stay_as_they_are(tiny, tmp_path):
         learns = ("G",)
         uses = ("P",)
 
-        def __call__(self, networks, x_hat, step, seed):
+        def __call__(self, networks, x_hat, step, seed, share):
             target = networks["P"](x_hat, 0.1)
             return Losses({"distance": (networks["G"](x_hat) - target).square().mean()})
 

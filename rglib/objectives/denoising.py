@@ -9,10 +9,11 @@ from torch import Tensor
 from rglib.objectives.losses import (
     Losses,
     Networks,
+    StepRandomness,
     noise_like,
     uniform_per_image,
 )
-from rglib.problems import SeededStep
+from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class Denoising:
     learns: tuple[str, ...] = ("P",)
     uses: tuple[str, ...] = ()
 
-    def __call__(self, networks: Networks, x_hat: Tensor, step: int, seed: int) -> Losses:
-        randomness = SeededStep(seed, step)
+    def __call__(
+        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
+    ) -> Losses:
+        randomness = StepRandomness.of(seed, step, share)
         s = uniform_per_image(randomness, x_hat, self.sigma_max)
         z = x_hat + s * noise_like(randomness, x_hat)
         p = networks["P"](z, s.flatten())

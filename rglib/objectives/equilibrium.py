@@ -10,14 +10,14 @@ from torch import Tensor
 
 from rglib.fixed_point import Adam, Outcome, Picard, Solution, StoppingRule, back_propagated, solve
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
-from rglib.objectives.losses import Losses, Networks, link_residual, mean_square
+from rglib.objectives.losses import Losses, Networks, StepRandomness, link_residual, mean_square
 from rglib.problems import (
     DataGradient,
     Observation,
-    SeededStep,
     TrainingDistribution,
     observe,
 )
+from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class Equilibrium:
     def _needs_g(self) -> bool:
         return self.gradient_descent is not None
 
-    def __call__(self, networks: Networks, x_hat: Tensor, step: int, seed: int) -> Losses:
-        randomness = SeededStep(seed, step)
+    def __call__(
+        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
+    ) -> Losses:
+        randomness = StepRandomness.of(seed, step, share)
         degradation = self.distribution.draw(randomness)
         seen = observe(degradation, x_hat.cpu(), randomness).to(x_hat.device)
         D = DataGradient(seen.problem.A, seen.y)

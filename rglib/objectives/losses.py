@@ -6,14 +6,15 @@ reduced: this only rescales the paper's losses. Every random draw is a function 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from rglib.problems import Randomness
+from rglib.problems import Randomness, SeededStep
+from rglib.processes import WHOLE, Share
 
 Networks = Mapping[str, nn.Module]  # "P" and "G", as far as the objective needs them
 
@@ -42,8 +43,44 @@ class Objective(Protocol):
     def uses(self) -> tuple[str, ...]:
         """The roles needed but left as they are."""
 
-    def __call__(self, networks: Networks, x_hat: Tensor, step: int, seed: int) -> Losses:
-        """Losses of a batch x_hat (B, 3, H, W) in [0, 1] at a training step (from 0)."""
+    def __call__(
+        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
+    ) -> Losses:
+        """Losses of a batch x_hat (B, 3, H, W) in [0, 1] at a training step (from 0).
+
+        Of several processes each has its share of a larger batch, which is this x_hat.
+        """
+
+
+@dataclass(frozen=True)
+class StepRandomness:
+    """The random draws of a training step, of which one of several processes takes its share.
+
+    Every process draws for the batches of all, so that they see together what one would see alone.
+    A shape (B, ., ., .) is of images, of which each process has its own; any other, such as of what
+    chooses the problem, is of the step, and all have the same.
+    """
+
+    source: Randomness
+    share: Share = WHOLE
+
+    @staticmethod
+    def of(seed: int, step: int, share: Share) -> StepRandomness:
+        """The draws of a step."""
+        return StepRandomness(SeededStep(seed, step), share)
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """U[0, 1)."""
+        return self._own(self.source.uniform, shape)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """N(0, 1)."""
+        return self._own(self.source.normal, shape)
+
+    def _own(self, draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int]) -> Tensor:
+        if len(shape) != 4:
+            return draw(shape)
+        return self.share.of(draw((shape[0] * self.share.count, *shape[1:])))
 
 
 def link_residual(G_p: Tensor, z: Tensor, p: Tensor, *, variance: float | Tensor) -> Tensor:

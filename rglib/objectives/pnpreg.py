@@ -9,12 +9,13 @@ from torch import Tensor
 from rglib.objectives.losses import (
     Losses,
     Networks,
+    StepRandomness,
     link_residual,
     mean_square,
     noise_like,
     uniform_per_image,
 )
-from rglib.problems import SeededStep
+from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class PnPReG:
     learns: tuple[str, ...] = ("P", "G")
     uses: tuple[str, ...] = ()
 
-    def __call__(self, networks: Networks, x_hat: Tensor, step: int, seed: int) -> Losses:
-        randomness = SeededStep(seed, step)
+    def __call__(
+        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
+    ) -> Losses:
+        randomness = StepRandomness.of(seed, step, share)
         matched = step % 2 == 0
         s0 = uniform_per_image(randomness, x_hat, self.sigma_max)
         s = s0 if matched else uniform_per_image(randomness, x_hat, self.sigma_max)

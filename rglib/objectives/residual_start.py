@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from rglib.objectives.losses import (
     Losses,
     Networks,
+    StepRandomness,
     mean_square,
     noise_like,
     uniform_per_image,
 )
-from rglib.problems import SeededStep, TrainingDistribution, observe
+from rglib.problems import TrainingDistribution, observe
+from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,18 @@ class ResidualStart:
     learns: tuple[str, ...] = ("G",)
     uses: tuple[str, ...] = ("P",)
 
-    def __call__(self, networks: Networks, x_hat: Tensor, step: int, seed: int) -> Losses:
+    def __call__(
+        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
+    ) -> Losses:
         P = networks["P"]
         with torch.no_grad():
-            x = self._inputs(P, x_hat, SeededStep(seed, step))
+            x = self._inputs(P, x_hat, StepRandomness.of(seed, step, share))
             target = (x - P(x, self.s)) / self.s
         residual = self.s * networks["G"](x) - target
-        share = mean_square(residual.detach()) / mean_square(target).clamp_min(1e-12)
-        return Losses({"residual": mean_square(residual)}, {"missed_share": share.item()})
+        missed = mean_square(residual.detach()) / mean_square(target).clamp_min(1e-12)
+        return Losses({"residual": mean_square(residual)}, {"missed_share": missed.item()})
 
-    def _inputs(self, P: nn.Module, x_hat: Tensor, randomness: SeededStep) -> Tensor:
+    def _inputs(self, P: nn.Module, x_hat: Tensor, randomness: StepRandomness) -> Tensor:
         x, noise_max = x_hat, self.noise_max
         if randomness.uniform((1,)).item() < self.degraded:
             start = observe(self.distribution.draw(randomness), x_hat.cpu(), randomness).x0

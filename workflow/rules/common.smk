@@ -108,6 +108,13 @@ def training_params(stage):
     }
 
 
+def processes_of(stage):
+    """How many processes train a stage: one where it takes the whole batch to judge it."""
+    shared = training_params(stage)["shared"]
+    shareable = shared.get("equilibrium", {}).get("per_image", True)
+    return config["processes"] if shareable else 1
+
+
 def stage_of(method):
     return VARIANTS["methods"][method]["stage"]
 

@@ -16,9 +16,10 @@ for stage in TRAINED:
             f"{RUN}/benchmarks/train_{stage}.tsv"
         conda:
             "../../environment.yml"
-        threads: config["threads"]["train"]
+        threads: config["threads"]["train"] * processes_of(stage)
         resources:
-            gpu=GPUS_PER_JOB,
+            gpu=GPUS_PER_JOB * processes_of(stage),
+            processes=processes_of(stage),
         params:
             **training_params(stage),
             folder=f"{RUN}/training/{stage}",

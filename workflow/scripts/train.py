@@ -1,4 +1,4 @@
-"""Train one stage, resuming from its checkpoint."""
+"""Train one stage, resuming from its checkpoint, in this process or in several."""
 
 import sys
 from contextlib import redirect_stdout
@@ -6,17 +6,20 @@ from pathlib import Path
 
 import torch
 
+from rglib.launch import Job, become_torchrun
 from rglib.stages import StageFiles, StageSettings, train_stage
 
-torch.set_num_threads(snakemake.threads)
 outputs, params = snakemake.output, snakemake.params
+processes = snakemake.resources.processes
+threads = max(1, snakemake.threads // processes)
+torch.set_num_threads(threads)
 files = StageFiles.of(snakemake.input, starts=params.starts, folder=Path(params.folder))
 settings = StageSettings.of(params, snakemake.config)
-print(f"training {params.stage}: log in {snakemake.log[0]}", file=sys.stderr)
-with open(snakemake.log[0], "a", buffering=1) as log, redirect_stdout(log):
-    train_stage(
-        settings,
-        files,
-        weights={role: Path(outputs[role]) for role in params.learned},
-        card=Path(outputs.card),
-    )
+weights = {role: Path(outputs[role]) for role in params.learned}
+card, log_file = Path(outputs.card), Path(snakemake.log[0])
+print(f"training {params.stage}: log in {log_file}", file=sys.stderr)
+if processes > 1:
+    job = Job(settings, files, weights=weights, card=card, threads=threads)
+    become_torchrun(job, processes=processes, log=log_file)
+with log_file.open("a", buffering=1) as log, redirect_stdout(log):
+    train_stage(settings, files, weights=weights, card=card)
