@@ -41,13 +41,11 @@ rule dataset:
         "../scripts/dataset.py"
 
 
-# First of all: images that no method could restore stop the run before any training.
 rule test_set:
     output:
         f"{RUN}/test_set.json",
     log:
         f"{RUN}/logs/test_set.log",
-    priority: 1
     conda:
         "../../environment.yml"
     params:
@@ -61,9 +59,12 @@ rule test_set:
         "../scripts/test_set.py"
 
 
+# After the test set, which it does not read: test images that no method could restore stop the run
+# before any training.
 rule store:
     input:
-        lambda wildcards: expand(
+        ancient(f"{RUN}/test_set.json"),
+        manifests=lambda wildcards: expand(
             "work/data/{dataset}.json", dataset=map(slug, config["data"][wildcards.split])
         ),
     output:

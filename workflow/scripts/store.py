@@ -8,7 +8,7 @@ from rglib.images import build_store
 from rglib.manifest import Manifest
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
-manifests = [Manifest.read(Path(path)) for path in snakemake.input]
+manifests = [Manifest.read(Path(path)) for path in snakemake.input.manifests]
 if snakemake.params.exclude_leaks:
     manifests = [without_leaks(manifest) for manifest in manifests]
 build_store(manifests, Path(snakemake.output.store).parent, min_size=snakemake.params.min_size)
