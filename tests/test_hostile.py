@@ -17,10 +17,22 @@ from rglib.files import MACHINE, check_writable, replacing, writing
 from rglib.images import build_store, write_png
 from rglib.manifest import ImageFile, Manifest
 from rglib.networks import save_weights
+from rglib.provenance import make_provenance
 from rglib.results import write_text
 
 # --- full disks -----------------------------------------------------------------------------------
 
+PROVENANCE = make_provenance(
+    {
+        "run": "r",
+        "seeds": [0],
+        "precision": {"train": "auto", "evaluate": "float32"},
+        "network": {"widths": [8], "blocks": 1},
+        "evaluation": {"iterations": 2},
+    },
+    test_set={"title": "Toy", "stand_in_for": None, "images": []},
+    cards=[],
+)
 BEFORE, AFTER = 4_000, 150_000  # bytes, of what is there and of what the disk has no room for
 
 
@@ -41,7 +53,7 @@ def png(path, size):
 
 
 def text(path, size):
-    write_text("x" * size, path)
+    write_text("x" * size, path, title="T", provenance=PROVENANCE)
 
 
 def csv(path, size):
@@ -159,7 +171,7 @@ def test_a_read_only_folder_is_named(tmp_path, read_only):
         with pytest.raises(PermissionError, match=f"{folder}: .*results is read-only"):
             check_writable([tmp_path, folder])
     with pytest.raises(OSError, match="results") as caught:
-        write_text("too late", tmp_path / "results" / "a.txt")
+        text(tmp_path / "results" / "a.txt", 10)
     assert caught.value.errno in (errno.EROFS, errno.EACCES)
 
 
