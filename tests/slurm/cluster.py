@@ -77,8 +77,7 @@ def obstacle():
 
 def up():
     """Start the cluster, or find it running."""
-    if reason := obstacle():
-        raise RuntimeError(reason)
+    _refuse_elsewhere()
     if all(map(process, DAEMONS)):
         return
     down()
@@ -93,6 +92,7 @@ def up():
 
 def down():
     """Stop what runs and leave nothing behind."""
+    _refuse_elsewhere()
     if process("slurmctld"):
         _run("scancel", "--user=root")
         _wait_until(lambda: not _run("squeue", "--noheader"), "jobs do not end")
@@ -120,6 +120,11 @@ def jobs():
     said = _run("scontrol", "--oneliner", "--details", "show", "job")
     lines = (re.findall(r"(\w+)=(\S*)", line) for line in said.splitlines())
     return [dict(pairs) for pairs in lines if pairs]
+
+
+def _refuse_elsewhere():
+    if reason := obstacle():
+        raise RuntimeError(reason)
 
 
 def _is_foreign(path):
