@@ -77,7 +77,8 @@ def read_results(
 
     Raises:
         ResultsError: a column, method, problem or image is missing, unknown or there twice, or a
-            restoration that finished has a metric that is not finite.
+            restoration that finished has a metric that is no number. An exact one has an
+            infinite PSNR.
     """
     results = _read(paths, RESULT_COLUMNS)
     where = ", ".join(str(path) for path in paths)
@@ -86,7 +87,7 @@ def read_results(
     if unknown:
         raise ResultsError(f"{where}: outcome {sorted(unknown)} is none of {', '.join(OUTCOMES)}")
     finished = results[results["outcome"] == "finished"]
-    bad = finished[~np.isfinite(finished[["psnr_db", "ssim"]]).all(axis=1)]
+    bad = finished[finished[["psnr_db", "ssim"]].isna().any(axis=1)]
     if len(bad):
         row = bad.iloc[0]
         raise ResultsError(

@@ -121,6 +121,15 @@ def test_faulty_evaluations_are_refused_by_name(read, frame, message):
         read(frame, methods=["rerg"])
 
 
+def test_an_exact_restoration_has_an_infinite_psnr(read):
+    frame = evaluation("rerg")
+    frame.loc[0, "psnr_db"] = math.inf  # of an image that is black all over
+    summary = summarise(read(frame, methods=["rerg"]))
+    assert summary.loc[0, "psnr_db"] == math.inf and summary.loc[0, "converged"] == 1
+    text = markdown_table(summary, table=1, labels=LABELS, provenance=PROVENANCE)
+    assert "inf" in text.split("*the paper*")[0] and "diverged" not in text
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ResultsError, match=r"nothing\.csv: no such file"):
         read_results([tmp_path / "nothing.csv"], methods={"rerg": [0]}, problems=["completion80"])
