@@ -208,7 +208,7 @@ def test_the_tables_have_the_papers_rows_and_columns(finished, table):
 def test_results_have_a_row_for_every_method_problem_and_image(finished):
     results = pd.read_csv(finished / "results/results.csv")
     assert ",".join(results) == (
-        "method,problem_id,image,height,width,psnr_start_db,ssim_start,psnr_db,ssim,psnr_best_db,"
+        "method,seed,problem_id,image,height,width,psnr_start_db,ssim_start,psnr_db,ssim,psnr_best_db,"
         "iteration_best,iterations,outcome,seconds"
     )
     images = results.image.nunique()
