@@ -56,7 +56,7 @@ def ablation_table(
         for metric in ("psnr_db", "ssim")
     )
 
-    def row(name: str, method: str, **told: Any) -> dict[str, Any]:
+    def row(name: str, method: str, told: Config) -> dict[str, Any]:
         means = {
             "psnr_db": psnr.loc[name].mean(skipna=False),
             "ssim": ssim.loc[name].mean(skipna=False),
@@ -73,10 +73,10 @@ def ablation_table(
 
     rows = []
     for method in references(ablations):
-        rows.append(row(method, method))
+        rows.append(row(method, method, {}))
         for name, ablation in ablations.items():
             if ablation["method"] == method:
-                rows.append(row(name, method, **_told(ablation)))
+                rows.append(row(name, method, _told(ablation)))
     table = pd.DataFrame(rows, columns=list(descriptions(problems)))
     return table.astype({"reading": "Int64"})
 

@@ -37,7 +37,7 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """When an image's iteration ends (SPEC 7).
+    """When an image's iteration ends (the paper's section 5.1).
 
     Attributes:
         max_iterations: at most so many steps.

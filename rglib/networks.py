@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
 
 class DRUNet(nn.Module):
-    """The bias-free U-Net of residual blocks of SPEC 1, with KAIR's names of weights.
+    """The bias-free U-Net of residual blocks of DPIR, with KAIR's names of weights.
 
     Images are float32 (B, C, H, W) of any size: they are replicate-padded at the bottom and the
     right to multiples of 16 and the result is cropped. ``arithmetic`` is the number format inside;

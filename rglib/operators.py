@@ -176,7 +176,7 @@ class Downsample(Operator):
 
     @staticmethod
     def by(factor: int, *, kernel: str, height: int, width: int) -> Operator:
-        """Downsampling of SPEC 5 by an integer factor with the "bicubic" or "gaussian" kernel.
+        """Downsampling by an integer factor with the "bicubic" or "gaussian" kernel.
 
         Raises:
             ValueError: factor < 1, or an unknown kernel.
@@ -248,7 +248,7 @@ DOWNSAMPLING_KERNELS: dict[str, Callable[[float], float]] = {
 
 
 def downsampling_taps(factor: int, *, kernel: str) -> tuple[Tensor, int]:
-    """Taps k_j ~ h(x / f) of SPEC 5, float64, sum 1, and the offset of the first one.
+    """Taps k_j ~ h(x / f), float64, sum 1, and the offset of the first one.
 
     out[i] = sum_j k_j x[f i + first + j]; the kernel is centred on (f - 1) / 2 and zero for a
     distance of 2 f or more.

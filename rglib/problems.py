@@ -127,7 +127,7 @@ class Degradation(Protocol):
         """A for images of this shape (B, C, H, W)."""
 
     def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
-        """The starting point x0 of SPEC 3, of this shape."""
+        """The starting point x0 of the released scripts, of this shape."""
 
 
 @dataclass(frozen=True)
@@ -230,14 +230,14 @@ def observe(degradation: Degradation, x_hat: Tensor, randomness: Randomness) -> 
 
 
 def observe_test_image(problem_id: str, image: Tensor, *, seed: int = 0) -> Observation:
-    """The observation of one image (1, 3, H, W) for one of the twelve problems, as in SPEC 5."""
+    """The observation of one image (1, 3, H, W) for one of the twelve problems."""
     degradation = PROBLEMS[problem_id]
     return observe(degradation, degradation.crop(image), SeededImage(seed))
 
 
 @dataclass(frozen=True)
 class TrainingDistribution:
-    """The degradations of SPEC 7, a third each; one (A, sigma) per batch.
+    """The degradations trained on, a third each; one (A, sigma) per batch.
 
     Gaussian deblurring with sigma_b ~ U[0, 4], super-resolution by 1, 2 or 4 (bicubic), completion
     with a share U[0, 0.99] of the pixels dropped; noise std ~ U[0, sigma_max]. With several kernels

@@ -1,4 +1,4 @@
-"""Restoration at test time: gradient descent with an RG (SPEC 3) and PnP-ADMM (SPEC 4)."""
+"""Restoration at test time: gradient descent with an RG and PnP-ADMM."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _within(half: slice, part: slice) -> slice:
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """Adam on the image along D(x) + s^2 G(x), with a periodic x8 ensemble (SPEC 3).
+    """Adam on the image along D(x) + s^2 G(x), with a periodic x8 ensemble, as PnP-ReG's code.
 
     Attributes:
         G: the regularizing gradient.
@@ -153,7 +153,7 @@ class ADMMSchedule:
 
 @dataclass(frozen=True)
 class PnPADMM:
-    """Plug-and-play ADMM with the denoiser P and a growing penalty (SPEC 4)."""
+    """Plug-and-play ADMM with the denoiser P and a growing penalty, as LEPENDUM/pnp."""
 
     P: Denoiser
     schedule: ADMMSchedule

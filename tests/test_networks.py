@@ -39,7 +39,7 @@ def kair_names(blocks=4):
 
 
 def plain_drunet(w, x, blocks):
-    """SPEC 1 written down as functions of the weights; sides of x are multiples of 8."""
+    """DRUNet written down as functions of the weights; sides of x are multiples of 8."""
 
     def residual_blocks(x, part, numbers):
         for i in numbers:

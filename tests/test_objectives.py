@@ -112,7 +112,7 @@ def test_which_networks_each_stage_learns():
 
 
 def algorithm_1(P, G, x_hat, step, seed, iterations=5, literal_link=False):
-    """SPEC 7 line by line, without any stopping rule: the terms L_FB, L_link and L_GD."""
+    """Algorithm 1 line by line, without any stopping rule: the terms L_FB, L_link and L_GD."""
     eta_fb, eta_gd = 0.49, 0.05
     randomness = SeededStep(seed, step)
     seen = observe(Equilibrium().distribution.draw(randomness), x_hat, randomness)

@@ -15,7 +15,7 @@ from rglib.operators import (
 )
 from rglib.problems import Completion, DataGradient, SeededStep
 
-# SPEC 5, the first half; the rest is the mirror image
+# The first half; the rest is the mirror image
 HALF_TAPS = {
     (2, "bicubic"): [-0.017578, -0.052734, 0.130859, 0.439453],
     (2, "gaussian"): [0.000873, 0.017529, 0.129522, 0.352077],
@@ -150,7 +150,7 @@ def test_operators_move_to_a_device_with_all_they_hold(name):
     torch.testing.assert_close(A.to("cpu")(x), A(x))
 
 
-# --- figures of SPEC 5 ----------------------------------------------------------------------------
+# --- figures of the released code -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

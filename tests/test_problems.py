@@ -19,7 +19,7 @@ from rglib.problems import (
     observe_test_image,
 )
 
-# SPEC 5: Set5 means of the starting point, PSNR in dB and SSIM
+# Set5 means of the starting point, PSNR in dB and SSIM
 STARTS = {
     "completion80": (11.16, 0.175),
     "completion90": (10.65, 0.171),

@@ -17,7 +17,7 @@ from rglib.problems import (
 )
 from rglib.restoration import DIHEDRAL, ADMMSchedule, GradientDescent, PnPADMM, Tiled
 
-# SPEC 3: id; rot90 then flipV; flipV; rot270; rot180 then flipV; rot90; rot180; rot270 then flipV
+# of the released code: id; rot90 then flipV; flipV; rot270; rot180 then flipV; rot90; rot180; rot270 then flipV
 TRANSFORMS = (
     lambda x: x,
     lambda x: np.flipud(np.rot90(x)),
@@ -80,8 +80,8 @@ def test_the_eight_transforms_are_all_different():
 # --- gradient descent -----------------------------------------------------------------------------
 
 
-def spec_3(G, seen, lr, s_255, iterations):
-    """The iterates of SPEC 3's pseudo code, with torch.optim.Adam."""
+def released_loop(G, seen, lr, s_255, iterations):
+    """The iterates of the released loop, with torch.optim.Adam."""
     A, y = seen.problem.A, seen.y
     x = seen.x0.clone().requires_grad_()
     adam = torch.optim.Adam([x], lr=lr)
@@ -120,7 +120,7 @@ def test_gradient_descent_equals_the_papers_loop_with_torchs_adam(task, tiny, in
         return 0.5 + weights(x.float()).double()
 
     shown, result = run(GradientDescent(G, lr=lr, s=s_255 / 255, iterations=30), seen)
-    expected = spec_3(G, seen, lr, s_255, iterations=30)
+    expected = released_loop(G, seen, lr, s_255, iterations=30)
     assert len(shown) == 30
     for ours, theirs in zip(shown, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
@@ -133,7 +133,7 @@ def test_in_float32_the_restorations_agree_in_psnr(task, tiny):
     degradation, lr, s_255 = TASKS[task]
     seen, G = observe(degradation, photo(), SeededImage()), tiny("G")
     shown, _ = run(GradientDescent(G, lr=lr, s=s_255 / 255, iterations=30), seen)
-    for ours, theirs in zip(shown, spec_3(G, seen, lr, s_255, iterations=30), strict=True):
+    for ours, theirs in zip(shown, released_loop(G, seen, lr, s_255, iterations=30), strict=True):
         error = [10 * (x - seen.x_hat).square().mean().log10().item() for x in (ours, theirs)]
         assert error[0] == pytest.approx(error[1], abs=0.01)
 
@@ -152,7 +152,7 @@ def test_over_1500_iterations_the_curves_agree_at_every_one(task, gain, tiny):
     method = GradientDescent(G, lr=lr, s=s_255 / 255, iterations=1500)
     ours, theirs = [], []
     method.restore(seen, lambda x: ours.append(decibels(x, seen)))
-    for x in spec_3(G, seen, lr, s_255, iterations=1500):
+    for x in released_loop(G, seen, lr, s_255, iterations=1500):
         theirs.append(decibels(x, seen))
     assert len(ours) == len(theirs) == 1500
     np.testing.assert_allclose(ours, theirs, atol=0.02, rtol=0)
@@ -237,8 +237,8 @@ def test_adams_defaults_are_torchs():
 # --- PnP-ADMM -------------------------------------------------------------------------------------
 
 
-def spec_4(P, seen, plan, matrix):
-    """The outputs of P in SPEC 4's loop, in float64 and with A as a matrix on (3, H, W)."""
+def plain_admm(P, seen, plan, matrix):
+    """The outputs of P in PnP-ADMM, in float64 and with A as a matrix on (3, H, W)."""
     shape, noiseless_mask = seen.x0.shape, None
     if isinstance(seen.problem.A, Mask) and seen.problem.sigma == 0:
         noiseless_mask = seen.problem.A.mask.bool()
@@ -276,13 +276,13 @@ def smoothing(z, sigma):
 
 @pytest.mark.parametrize("task", SMALL)
 @pytest.mark.parametrize("sigma", [0.0, 0.01])
-def test_pnp_admm_equals_spec_4_in_float64(task, sigma, dense):
+def test_pnp_admm_equals_its_plain_loop_in_float64(task, sigma, dense):
     A, x_hat = SMALL[task](), photo(6, 8)
     noise = torch.randn(A(x_hat).shape, generator=torch.Generator().manual_seed(0))
     seen = Observation(Problem(A, sigma), x_hat, A(x_hat) + sigma * noise, 0.5 + 0 * x_hat)
     plan = ADMMSchedule(iterations=12, sigma_first=0.5, sigma_last=0.01, sigma_min=0.001)
     shown, result = run(PnPADMM(smoothing, plan), seen)
-    expected = spec_4(smoothing, seen, plan, dense(A, (3, 6, 8)))
+    expected = plain_admm(smoothing, seen, plan, dense(A, (3, 6, 8)))
     assert torch.equal(shown[0], seen.x0)
     for ours, theirs in zip(shown[1:], expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, atol=2e-4, rtol=0)
@@ -329,7 +329,7 @@ def test_noisy_completion_lets_known_pixels_move(tiny):
 
 
 def released_tiles(G, x, above):
-    """SPEC 1's memory device: quarters with 32 pixels and more beyond the middle, as slices."""
+    """The released code's memory device: quarters with 32 pixels and more beyond the middle, as slices."""
     height, width = x.shape[-2:]
     if height * width <= above:
         return G(x)

@@ -41,7 +41,7 @@ def config(**settings):
 
 
 def test_what_the_paper_or_its_code_gives_is_not_tuned():
-    """SPEC 3: the cells marked NF, and no others."""
+    """Only what neither the paper nor PnP-ReG says."""
     open_by_problem = {
         problem: set(open_settings(entry)) for problem, entry in DEFAULT["problems"].items()
     }
@@ -64,7 +64,7 @@ def test_on_noisy_problems_s_is_the_noise_level():
             assert DEFAULT["problems"][problem]["s_255"] == pytest.approx(255 * kind.sigma)
 
 
-SPEC_3 = {  # lr, s and the values of these that are guesses
+GUESSES = {  # lr, s and the values of these that are guesses
     "completion80": (0.01, 1.0, ""),
     "completion90": (0.025, 1.0, "s"),
     "deblur_s1.6": (0.004, 2.55, ""),
@@ -84,7 +84,7 @@ SPEC_3 = {  # lr, s and the values of these that are guesses
 def test_nothing_tuned_for_small_networks_reaches_the_papers_scale(scale):
     overlay = yaml.safe_load((ROOT / f"config/{scale}.yaml").read_text())
     problems = overlaid(DEFAULT, overlay)["problems"]
-    for problem, (lr, s, guessed) in SPEC_3.items():
+    for problem, (lr, s, guessed) in GUESSES.items():
         entry = problems[problem]
         assert (entry["lr"], entry["s_255"]) == (lr, s), problem
         assert [key.removesuffix("_255") for key in open_settings(entry)] == guessed.split()

@@ -34,7 +34,7 @@ class Equilibrium:
         link_variance: "theorem" takes eta_FB sigma^2 (Theorem 1), "literal" sigma^2 as eq. (28).
         backward_terms: of the Neumann series in the backward pass; 0 is Jacobian-free. The point z
             at which L_link takes P is a constant whatever their number.
-        x0: where both iterations start, "test" as at test time (SPEC 3), "adjoint" at A^T y.
+        x0: where both iterations start, "test" as at test time, "adjoint" at A^T y.
         distribution: the problems drawn, one per batch.
     """
 
