@@ -26,7 +26,7 @@ FIRST_OFFSET = {2: -3, 3: -4}
 SCALES = [(factor, kernel) for factor in (1, 2, 3, 4) for kernel in ("bicubic", "gaussian")]
 
 
-def spec_taps(factor, kernel):
+def released_taps(factor, kernel):
     half = HALF_TAPS[factor, kernel]
     return np.array(half + half[::-1][factor % 2 :])
 
@@ -173,13 +173,13 @@ def test_squared_norms_of_the_paper_problems(A, expected):
 def test_taps_and_offsets_are_those_of_the_released_code(factor, kernel):
     taps, first = downsampling_taps(factor, kernel=kernel)
     assert first == FIRST_OFFSET[factor]
-    np.testing.assert_allclose(taps, spec_taps(factor, kernel), atol=6e-7)
+    np.testing.assert_allclose(taps, released_taps(factor, kernel), atol=6e-7)
 
 
 @pytest.mark.parametrize(("factor", "kernel"), HALF_TAPS)
 @pytest.mark.parametrize("size", [6, 12, 13, 17])
 def test_downsampling_equals_a_loop_over_the_taps(factor, kernel, size):
-    taps, first = spec_taps(factor, kernel), FIRST_OFFSET[factor]
+    taps, first = released_taps(factor, kernel), FIRST_OFFSET[factor]
 
     def along(x):  # out[i] = sum_j k_j x[f i + j - c], circular, along the first axis
         starts = range(0, len(x), factor)

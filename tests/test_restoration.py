@@ -17,7 +17,7 @@ from rglib.problems import (
 )
 from rglib.restoration import DIHEDRAL, ADMMSchedule, GradientDescent, PnPADMM, Tiled
 
-# of the released code: id; rot90 then flipV; flipV; rot270; rot180 then flipV; rot90; rot180; rot270 then flipV
+# As in the released code, whose flip is flipud after the turn.
 TRANSFORMS = (
     lambda x: x,
     lambda x: np.flipud(np.rot90(x)),
@@ -329,7 +329,7 @@ def test_noisy_completion_lets_known_pixels_move(tiny):
 
 
 def released_tiles(G, x, above):
-    """The released code's memory device: quarters with 32 pixels and more beyond the middle, as slices."""
+    """The released code: quarters with 32 pixels and more beyond the middle, as slices."""
     height, width = x.shape[-2:]
     if height * width <= above:
         return G(x)
