@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from toys import toy_provenance
 
 from rglib.ablation_table import ablation_table, ablations_markdown, descriptions
 from rglib.ablations import active, expanded, left_out, overlaid, references
 from rglib.fixed_point import StoppingRule
 from rglib.objectives.equilibrium import Equilibrium
 from rglib.problems import Completion, SeededStep, SuperResolution, TrainingDistribution, observe
-from rglib.provenance import configuration_hash, make_provenance
+from rglib.provenance import configuration_hash
 from rglib.results import RESULT_COLUMNS, summarise, write_csv
 from rglib.stages import StageSettings
 from rglib.validation import ConfigurationError, check
@@ -271,17 +272,7 @@ ABLATIONS = {
     "plain": an_ablation(reading=13, method="rg1", evaluation={"ensemble": False}),
     "lost": an_ablation(stage={"seed": 3}),
 }
-PROVENANCE = make_provenance(
-    {
-        "run": "r",
-        "seeds": [0],
-        "precision": {"train": "auto", "evaluate": "float32"},
-        "network": {"widths": [8], "blocks": 1},
-        "evaluation": {"iterations": 2},
-    },
-    test_set={"title": "Embedded", "stand_in_for": "Set5", "images": []},
-    cards=[],
-)
+PROVENANCE = toy_provenance()
 
 
 def evaluations(psnr, *, diverged=()):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from toys import toy_provenance
 
 from rglib.bound import Search, descend, measure, measure_all, picard
 from rglib.bound_report import COLUMNS, FAINT, bound_figure
@@ -16,7 +17,6 @@ from rglib.fixed_point import Outcome, StoppingRule
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.operators import Downsample, Mask
 from rglib.problems import DataGradient, Observation, Problem
-from rglib.provenance import make_provenance
 from rglib.results import ResultsError
 from rglib.theorem import Sides, bound, link_loss
 from rglib.validation import ConfigurationError, check
@@ -252,17 +252,7 @@ def test_mistakes_of_the_configuration_are_named(change, message, monkeypatch):
 
 # --- the figure -----------------------------------------------------------------------------------
 
-PROVENANCE = make_provenance(
-    {
-        "run": "r",
-        "seeds": [0],
-        "precision": {"train": "auto", "evaluate": "float32"},
-        "network": {"widths": [8], "blocks": 1},
-        "evaluation": {"iterations": 2},
-    },
-    test_set={"title": "Embedded", "stand_in_for": "Set5", "images": []},
-    cards=[],
-)
+PROVENANCE = toy_provenance()
 NAN = math.nan
 
 

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from toys import toy_provenance
 
 from rglib.claims import CLAIM_COLUMNS, CLAIMS, Numbers, check_claims, claims_markdown
-from rglib.provenance import make_provenance
 from rglib.results import (
     COLUMN_DESCRIPTIONS,
     CONVERGENCE_COLUMNS,
@@ -146,17 +146,7 @@ def test_absent_numbers_are_said_to_be_absent():
 
 
 def test_markdown_tells_all_and_names_the_stand_in():
-    provenance = make_provenance(
-        {
-            "run": "r",
-            "seeds": [0],
-            "precision": {"train": "auto", "evaluate": "float32"},
-            "network": {"widths": [8], "blocks": 1},
-            "evaluation": {"iterations": 2},
-        },
-        test_set={"title": "Embedded", "stand_in_for": "Set5", "images": []},
-        cards=[],
-    )
+    provenance = toy_provenance()
     checked = check(results({("deqgd", "completion90"): math.nan})).reset_index()
     text = claims_markdown(checked, provenance=provenance)
     assert "9 of 9 claims hold, 0 do not" in text

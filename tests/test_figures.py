@@ -4,23 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from toys import toy_provenance
 
 from rglib.figures import CURVE_STYLES, View, fig1, fig2, save
-from rglib.provenance import make_provenance
 from rglib.results import CONVERGENCE_COLUMNS, RESULT_COLUMNS, ResultsError
 
 LABELS = {"pnpreg": "pnpReG", "rerg": "RERG"}
-PROVENANCE = make_provenance(
-    {
-        "run": "r",
-        "seeds": [0],
-        "precision": {"train": "auto", "evaluate": "float32"},
-        "network": {"widths": [8], "blocks": 1},
-        "evaluation": {"iterations": 2},
-    },
-    test_set={"title": "Embedded", "stand_in_for": "Set5", "images": []},
-    cards=[],
-)
+PROVENANCE = toy_provenance()
 COMPLETION = "completion90"
 
 

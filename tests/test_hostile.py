@@ -11,28 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toys import toy_provenance
 
 from rglib.checkpoint import Checkpoints
 from rglib.files import MACHINE, check_writable, replacing, writing
 from rglib.images import build_store, write_png
 from rglib.manifest import ImageFile, Manifest
 from rglib.networks import save_weights
-from rglib.provenance import make_provenance
 from rglib.results import write_text
 
 # --- full disks -----------------------------------------------------------------------------------
 
-PROVENANCE = make_provenance(
-    {
-        "run": "r",
-        "seeds": [0],
-        "precision": {"train": "auto", "evaluate": "float32"},
-        "network": {"widths": [8], "blocks": 1},
-        "evaluation": {"iterations": 2},
-    },
-    test_set={"title": "Toy", "stand_in_for": None, "images": []},
-    cards=[],
-)
+PROVENANCE = toy_provenance()
 BEFORE, AFTER = 4_000, 150_000  # bytes, of what is there and of what the disk has no room for
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from toys import toy_provenance
 
 from rglib.files import replacing
-from rglib.provenance import make_provenance
 from rglib.results import (
     COLUMN_DESCRIPTIONS,
     CONVERGENCE_COLUMNS,
@@ -33,17 +33,7 @@ from rglib.results import (
 
 LABELS = dict(PAPER_METHODS)
 IMAGES = ("one", "two")
-PROVENANCE = make_provenance(
-    {
-        "run": "r",
-        "seeds": [0],
-        "precision": {"train": "auto", "evaluate": "float32"},
-        "network": {"widths": [8], "blocks": 1},
-        "evaluation": {"iterations": 2},
-    },
-    test_set={"title": "Embedded_100%", "stand_in_for": "Set5", "images": []},
-    cards=[],
-)
+PROVENANCE = toy_provenance("Embedded_100%")
 
 
 def evaluation(method, problems=None, *, seed=0, **changes):
