@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rglib.fixed_point import StoppingRule
+from rglib.fixed_point import StoppingRule, solver_named
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
 from rglib.objectives.losses import Objective
@@ -98,6 +98,7 @@ def _equilibrium(options: Config, shared: Config, problems: Config) -> Equilibri
         gradient_descent=options.get("gradient_descent"),
         eta_fb=shared["eta_fb"],
         eta_gd=shared["eta_gd"],
+        solver=solver_named(shared["solver"], lr=shared["eta_gd"]),
         stop=StoppingRule(
             max_iterations=shared["max_iterations"],
             tolerance=shared["tolerance"],

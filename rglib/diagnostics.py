@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rglib.fixed_point import Adam
 from rglib.iterations import Gradient
 from rglib.metrics import psnr
 from rglib.problems import Completion, Deblurring, Observation, SeededStep, observe
@@ -122,7 +123,7 @@ class Health:
             "eigenvalue_max": highest,
         }
         for name, seen, lr, s in self._restorations():
-            method = GradientDescent(G, lr=lr, s=s, iterations=self.steps)
+            method = GradientDescent(G, solver=Adam(lr), s=s, iterations=self.steps)
             x = method.restore(seen, lambda _: None)
             report[f"psnr_{name}"] = psnr(x, self.x_hat).mean().item()
         return report

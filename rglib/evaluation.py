@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from rglib.datasets import Manifest
 from rglib.files import file_digest, replacing
+from rglib.fixed_point import solver_named
 from rglib.images import ImageError, read_image, to_tensor, to_uint8, write_png
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
@@ -128,7 +129,7 @@ def restorer(algorithm: str, problem_id: str, network: torch.nn.Module, config: 
     problem = config["problems"][problem_id]
     return GradientDescent(
         network,
-        lr=problem["lr"],
+        solver=solver_named(config["evaluation"]["solver"], lr=problem["lr"]),
         s=problem["s_255"] / 255,
         iterations=config["evaluation"]["iterations"],
         ensemble=config["evaluation"]["ensemble"],

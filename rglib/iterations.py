@@ -54,6 +54,10 @@ class RegularizedGradient:
     def __call__(self, z: Tensor) -> Tensor:
         return self.D(z) + self.sigma**2 * self.G(z)
 
+    def semi_implicit(self, z: Tensor, tau: float) -> Tensor:
+        """The x with x = z - tau (D(x) / sigma^2 + G(z)), by the exact prox of the operator."""
+        return self.D.A.prox(z - tau * self.G(z), self.D.y, self.sigma**2 / tau)
+
     def select(self, indices: Tensor) -> RegularizedGradient:
         """The same for the images at these indices."""
         return replace(self, D=self.D.select(indices))

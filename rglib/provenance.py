@@ -36,7 +36,9 @@ KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # o
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
 CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record
 
+PAPER_SOLVER = "adam"
 PAPER_ITERATIONS = 1500
+PAPER_FIXED_POINT_ITERATIONS = 500
 PAPER_IMAGES = 8394
 PAPER_TEST_SET = "Set5"
 PAPER_DATA = "DIV2K, BSD500, Flickr2K and WED"
@@ -242,13 +244,15 @@ PAPER_BUDGETS = {"pnpreg": Budget(steps=800_000, batch=16, crop=128)} | {
 class Stage:
     """One training stage as its model card tells it.
 
-    ``given`` names weights that were not trained in this run. ``budget``, ``images``, ``data``
+    ``given`` names weights that were not trained in this run; ``fixed_points`` says where the
+    way to them was not the paper's, if it was not. ``budget``, ``images``, ``data``
     (titles of data sets) and ``data_digest`` are None or empty where the card of given weights does
     not know them; ``weights`` are the sha256 of the files by role.
     """
 
     name: str
     budget: Budget | None
+    fixed_points: str
     given: str | None
     device: str
     data: tuple[str, ...]
@@ -273,6 +277,8 @@ class Stage:
         facts = [f"weights given, {self.given}"] if self.given else []
         if self.budget:
             facts.append(f"{self.budget} on {self.device}")
+        if self.fixed_points:
+            facts.append(self.fixed_points)
         published = "given" if self.name == "denoiser" else "not in the paper"
         paper = PAPER_BUDGETS.get(self.name, published)
         return f"{self.name}: {', '.join(facts)} (the paper: {paper})"
@@ -298,6 +304,7 @@ class Provenance:
     stand_in_for: str | None
     network: Network
     stages: tuple[Stage, ...]
+    solver: str
     iterations: int
     seeds: tuple[int, ...]
     precision: tuple[tuple[str, str], ...]
@@ -315,6 +322,10 @@ class Provenance:
             )
         elif self.test_set != PAPER_TEST_SET:
             said.append(f"OTHER TEST SET: {self.test_set}; the paper's values are on Set5.")
+        if self.solver != PAPER_SOLVER:
+            said.append(
+                f"OTHER SOLVER of gradient descent: {self.solver} instead of {PAPER_SOLVER}."
+            )
         if self.iterations != PAPER_ITERATIONS:
             word = "FEWER" if self.iterations < PAPER_ITERATIONS else "MORE"
             said.append(
@@ -421,7 +432,7 @@ def make_provenance(
 
     Args:
         config: the active configuration; ``run``, ``seeds``, ``precision``, ``network`` and
-            ``evaluation: iterations`` are read, the rest only hashed.
+            ``evaluation: solver, iterations`` are read, the rest only hashed.
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
         cards: model cards of the stages, in the order they are to be named.
@@ -434,6 +445,7 @@ def make_provenance(
         KeyError: one of these lacks a key; the message says which.
     """
     network = _get(config, "configuration", "network")
+    evaluation = _get(config, "configuration", "evaluation")
     return Provenance(
         run=_get(config, "configuration", "run"),
         configuration=configuration_hash(config),
@@ -445,7 +457,8 @@ def make_provenance(
         stand_in_for=_get(test_set, "test-set manifest", "stand_in_for"),
         network=Network(widths=tuple(network["widths"]), blocks=network["blocks"]),
         stages=tuple(_stage(card) for card in cards),
-        iterations=_get(_get(config, "configuration", "evaluation"), "evaluation", "iterations"),
+        solver=_get(evaluation, "evaluation", "solver"),
+        iterations=_get(evaluation, "evaluation", "iterations"),
         seeds=tuple(_get(config, "configuration", "seeds")),
         precision=tuple(_get(config, "configuration", "precision").items()),
         device=_distinct(machines, "device") or "unknown device",
@@ -526,6 +539,7 @@ def _stage(card: Mapping) -> Stage:
     return Stage(
         name=_get(card, "model card", "stage"),
         budget=None if None in numbers else Budget(*numbers),
+        fixed_points=_fixed_points(card),
         given=_origin(card) if card.get("given") else None,
         device=card.get("device") or "unknown device",
         data=tuple(card.get("data") or ()),
@@ -533,6 +547,19 @@ def _stage(card: Mapping) -> Stage:
         data_digest=card.get("data_digest"),
         weights=tuple((card.get("weights") or {}).items()),
     )
+
+
+def _fixed_points(card: Mapping) -> str:
+    """What the card says of the way to x_f and x_g, where it is not the paper's; else nothing."""
+    settings = card.get("equilibrium", {})
+    said = []
+    most = settings.get("max_iterations", PAPER_FIXED_POINT_ITERATIONS)
+    if most != PAPER_FIXED_POINT_ITERATIONS:
+        said.append(f"fixed points after {most} iterations at most")
+    solver = settings.get("solver", PAPER_SOLVER)
+    if solver != PAPER_SOLVER and card.get("options", {}).get("gradient_descent") is not None:
+        said.append(f"those of g by {solver}")
+    return ", ".join(said)
 
 
 def _origin(card: Mapping) -> str:

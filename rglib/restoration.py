@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rglib.fixed_point import Adam
+from rglib.fixed_point import Solver
 from rglib.iterations import Denoiser, Gradient, RegularizedGradient
 from rglib.operators import Mask
 from rglib.problems import DataGradient, Observation
@@ -100,11 +100,11 @@ def _within(half: slice, part: slice) -> slice:
 
 @dataclass(frozen=True)
 class GradientDescent:
-    """Adam on the image along D(x) + s^2 G(x), with a periodic x8 ensemble, as PnP-ReG's code.
+    """To a zero of D(x) + s^2 G(x), with a periodic x8 ensemble; with Adam, as PnP-ReG's code.
 
     Attributes:
         G: the regularizing gradient.
-        lr: Adam's constant learning rate.
+        solver: how; the paper's is `Adam` with a constant learning rate.
         s: the weight of G is s^2; the noise std on [0, 1] where there is noise.
         iterations: entries of the curve; the last follows iterations - 1 steps.
         ensemble: rotate through the eight transforms; False applies G as it is.
@@ -112,7 +112,7 @@ class GradientDescent:
     """
 
     G: Gradient
-    lr: float
+    solver: Solver
     s: float
     iterations: int = 1500
     ensemble: bool = True
@@ -123,13 +123,12 @@ class GradientDescent:
         """Run from x0 and return the last iterate, (B, 3, H, W), neither clamped nor projected."""
         D = DataGradient(seen.problem.A, seen.y)
         G = self.G if self.tile_above is None else Tiled(self.G, self.tile_above)
-        adam = Adam(lr=self.lr)
-        x, state = seen.x0, adam.init(seen.x0)
+        x, state = seen.x0, self.solver.init(RegularizedGradient(G, D, self.s), seen.x0)
         for i in range(self.iterations - 1):
             record(x)
             transform = DIHEDRAL[i % 8 if self.ensemble else 0]
             gradient = RegularizedGradient(RotatingGradient(G, transform), D, self.s)
-            x, state = adam.step(gradient, x, state)
+            x, state = self.solver.step(gradient, x, state)
         record(x)
         return x
 

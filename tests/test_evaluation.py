@@ -18,6 +18,7 @@ from rglib.evaluation import (
     restorer,
     write_observation,
 )
+from rglib.fixed_point import Adam
 from rglib.images import ImageError, read_image, to_tensor, write_png
 from rglib.manifest import ImageFile, Manifest
 from rglib.metrics import psnr, ssim
@@ -32,11 +33,11 @@ PROBLEMS = ("completion80", "deblur_s1.6")
 NETWORK = {"widths": [4, 6, 8, 8], "blocks": 1}
 SOURCE = {"lr": "ours", "s_255": "ours"}
 SETTINGS = {
-    "evaluation": {"iterations": 4, "ensemble": True, "tile_above": None},
+    "evaluation": {"solver": "adam", "iterations": 4, "ensemble": True, "tile_above": None},
     "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": SOURCE} for p in PROBLEMS},
 }
 ADMM = {
-    "evaluation": {"iterations": 4, "ensemble": False, "tile_above": None},
+    "evaluation": {"solver": "adam", "iterations": 4, "ensemble": False, "tile_above": None},
     "admm": {
         "sigma_min_255": 0.255,
         "completion": {"iterations": 5, "sigma_first_255": 255, "sigma_last_255": 1},
@@ -205,7 +206,9 @@ def test_an_interrupted_evaluation_keeps_the_problems_it_finished(images, files)
 def test_gradient_descent_takes_its_settings_from_the_configuration(tiny):
     G = tiny("G")
     method = restorer("gradient_descent", "completion80", G, SETTINGS)
-    assert method == GradientDescent(G, lr=0.01, s=2.55 / 255, iterations=4, ensemble=True)
+    assert method == GradientDescent(
+        G, solver=Adam(lr=0.01), s=2.55 / 255, iterations=4, ensemble=True
+    )
 
 
 def test_on_noisy_problems_admm_ends_at_the_noise_level(tiny):

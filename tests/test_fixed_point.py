@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rglib.fixed_point import Adam, Outcome, Picard, StoppingRule, back_propagated, solve
+from rglib.fixed_point import (
+    Adam,
+    Outcome,
+    Picard,
+    SemiImplicit,
+    StoppingRule,
+    back_propagated,
+    slope,
+    solve,
+)
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.operators import Blur, Downsample, Identity, Mask
 from rglib.problems import DataGradient
@@ -134,8 +143,8 @@ def test_per_image_freezing_equals_solving_one_by_one(solver, slopes):
     stop = StoppingRule(max_iterations=40, tolerance=1e-5, guard=20)
     x0 = torch.rand(len(slopes), 3, 2, 2, generator=generator())
     together = solve(solver, Affine.of(*slopes, offset=0.3), x0, stop)
-    for i, slope in enumerate(slopes):
-        alone = solve(solver, Affine.of(slope, offset=0.3), x0[i : i + 1], stop)
+    for i, factor in enumerate(slopes):
+        alone = solve(solver, Affine.of(factor, offset=0.3), x0[i : i + 1], stop)
         assert torch.equal(alone.x[0], together.x[i])
         assert alone.outcome[0] == together.outcome[i]
         assert alone.iterations[0] == together.iterations[i]
@@ -183,12 +192,73 @@ def test_adams_iterates_equal_those_of_torch(seed, lr):
     target = torch.rand(x.shape, generator=generator(seed + 1), dtype=torch.float64)
     theirs = x.clone().requires_grad_()
     optimiser = torch.optim.Adam([theirs], lr=lr)
-    adam, state = Adam(lr=lr), Adam(lr=lr).init(x)
+    adam = Adam(lr=lr)
+    state = adam.init(lambda z: (z - target) ** 3, x)
     for _ in range(30):
         theirs.grad = (theirs - target).detach() ** 3
         optimiser.step()
         x, state = adam.step(lambda z: (z - target) ** 3, x, state)
         torch.testing.assert_close(x, theirs.detach(), rtol=1e-12, atol=1e-12)
+
+
+# --- the semi-implicit solver --------------------------------------------------------------------
+
+
+@pytest.fixture
+def split(linear_prior, in_double):
+    """D + s^2 G of a linear prior, for the operator of a name, and the steepest slope of G."""
+
+    def build(name, s):
+        prior, A = linear_prior(90), in_double(OPERATORS[name])
+        y = A(torch.rand(2, *SHAPE, generator=generator(1), dtype=torch.float64))
+        return RegularizedGradient(prior.G, DataGradient(A, y), s), prior
+
+    return build
+
+
+@pytest.mark.parametrize("s", [1e-3, 1 / 255, 0.2, 5.0])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_semi_implicit_way_is_short_whatever_s_and_the_operator(name, s, split, dense):
+    gradient, prior = split(name, s)
+    stop = StoppingRule(max_iterations=150, tolerance=1e-18)
+    found = solve(SemiImplicit(), gradient, torch.zeros(2, *SHAPE, dtype=torch.float64), stop)
+    assert found.share(Outcome.CONVERGED) == 1
+    expected = prior.minimiser(dense(gradient.D.A, SHAPE), gradient.D.y, s)
+    torch.testing.assert_close(found.x.flatten(1), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_semi_implicit_step_has_d_at_its_end_and_g_at_its_start(name, split):
+    gradient, _ = split(name, 0.1)
+    z, tau = torch.rand(2, *SHAPE, generator=generator(7), dtype=torch.float64), 0.02
+    x = gradient.semi_implicit(z, tau)
+    expected = z - tau * (gradient.D(x) / 0.1**2 + gradient.G(z))
+    torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
+
+
+def test_the_slope_approaches_the_spectral_norm_from_within(linear_prior):
+    G, Q = linear_prior(90).G, linear_prior(90).Q
+    x = torch.rand(2, *SHAPE, generator=generator(2), dtype=torch.float64)
+    norm = torch.linalg.matrix_norm(Q, 2).item()
+    assert slope(G, x, iterations=300) == pytest.approx(norm, rel=1e-2)
+    assert 0.7 * norm < slope(G, x) <= norm * (1 + 1e-9)
+
+
+def test_a_flat_gradient_takes_the_data_as_they_are(split):
+    gradient, _ = split("mask", 0.1)
+    flat = replace(gradient, G=torch.zeros_like)
+    found = solve(SemiImplicit(), flat, torch.zeros(2, *SHAPE, dtype=torch.float64), TO_1E_6)
+    torch.testing.assert_close(flat.D.A(found.x), flat.D.y, rtol=0, atol=1e-9)
+
+
+def test_an_image_that_rests_leaves_the_others_their_momentum(split):
+    gradient, _ = split("blur", 0.3)
+    start = torch.zeros(2, *SHAPE, dtype=torch.float64)
+    rule = StoppingRule(max_iterations=500, tolerance=1e-10)
+    there = solve(SemiImplicit(), gradient, start, replace(rule, tolerance=1e-20)).x
+    found = solve(SemiImplicit(), gradient, torch.stack((there[0], start[1])), rule)
+    assert found.iterations[0] < found.iterations[1]
+    torch.testing.assert_close(found.x, there, rtol=0, atol=1e-4)
 
 
 # --- back-propagation at a fixed point, eqs. (9-11) and (31) -------------------------------------

@@ -119,7 +119,7 @@ def test_gradient_descent_equals_the_papers_loop_with_torchs_adam(task, tiny, in
     def G(x):
         return 0.5 + weights(x.float()).double()
 
-    shown, result = run(GradientDescent(G, lr=lr, s=s_255 / 255, iterations=30), seen)
+    shown, result = run(GradientDescent(G, solver=Adam(lr=lr), s=s_255 / 255, iterations=30), seen)
     expected = released_loop(G, seen, lr, s_255, iterations=30)
     assert len(shown) == 30
     for ours, theirs in zip(shown, expected, strict=True):
@@ -132,7 +132,7 @@ def test_gradient_descent_equals_the_papers_loop_with_torchs_adam(task, tiny, in
 def test_in_float32_the_restorations_agree_in_psnr(task, tiny):
     degradation, lr, s_255 = TASKS[task]
     seen, G = observe(degradation, photo(), SeededImage()), tiny("G")
-    shown, _ = run(GradientDescent(G, lr=lr, s=s_255 / 255, iterations=30), seen)
+    shown, _ = run(GradientDescent(G, solver=Adam(lr=lr), s=s_255 / 255, iterations=30), seen)
     for ours, theirs in zip(shown, released_loop(G, seen, lr, s_255, iterations=30), strict=True):
         error = [10 * (x - seen.x_hat).square().mean().log10().item() for x in (ours, theirs)]
         assert error[0] == pytest.approx(error[1], abs=0.01)
@@ -149,7 +149,7 @@ def test_over_1500_iterations_the_curves_agree_at_every_one(task, gain, tiny):
     def G(x):
         return gain * weights(x)
 
-    method = GradientDescent(G, lr=lr, s=s_255 / 255, iterations=1500)
+    method = GradientDescent(G, solver=Adam(lr=lr), s=s_255 / 255, iterations=1500)
     ours, theirs = [], []
     method.restore(seen, lambda x: ours.append(decibels(x, seen)))
     for x in released_loop(G, seen, lr, s_255, iterations=1500):
@@ -166,7 +166,9 @@ def decibels(x, seen):
 @pytest.mark.parametrize("iterations", [1, 2, 9])
 def test_the_curve_starts_at_x0_and_has_one_entry_per_iteration(iterations, tiny):
     seen = observe(TASKS["completion"][0], photo(), SeededImage())
-    shown, _ = run(GradientDescent(tiny("G"), lr=0.01, s=0.1, iterations=iterations), seen)
+    shown, _ = run(
+        GradientDescent(tiny("G"), solver=Adam(lr=0.01), s=0.1, iterations=iterations), seen
+    )
     assert len(shown) == iterations
     assert torch.equal(shown[0], seen.x0)
 
@@ -179,7 +181,7 @@ def test_the_transform_changes_with_every_step_and_comes_back_after_eight():
         images.append(x.clone())
         return torch.zeros_like(x)
 
-    GradientDescent(G, lr=0.0, s=0.1, iterations=11).restore(seen, ignore)
+    GradientDescent(G, solver=Adam(lr=0.0), s=0.1, iterations=11).restore(seen, ignore)
     for number, image in enumerate(images):
         assert torch.equal(image, transformed(seen.x0, number % 8))
 
@@ -187,21 +189,25 @@ def test_the_transform_changes_with_every_step_and_comes_back_after_eight():
 def test_without_the_ensemble_g_is_applied_as_it_is():
     seen = observe(TASKS["completion"][0], photo(6, 8), SeededImage())
     images = []
-    method = GradientDescent(lambda x: images.append(x) or 0 * x, lr=0.0, s=0.1, iterations=9)
+    method = GradientDescent(
+        lambda x: images.append(x) or 0 * x, solver=Adam(lr=0.0), s=0.1, iterations=9
+    )
     replace(method, ensemble=False).restore(seen, ignore)
     assert all(torch.equal(image, seen.x0) for image in images)
 
 
 def test_gradient_descent_neither_clamps_nor_reimposes_known_pixels():
     seen = observe(Completion(keep=0.5), photo(6, 6), SeededImage())
-    x = GradientDescent(torch.ones_like, lr=0.1, s=3.0, iterations=30).restore(seen, ignore)
+    x = GradientDescent(torch.ones_like, solver=Adam(lr=0.1), s=3.0, iterations=30).restore(
+        seen, ignore
+    )
     assert x.min() < 0
     assert not torch.allclose(seen.problem.A(x), seen.y, atol=1e-2)
 
 
 def test_a_batch_is_restored_as_its_images_are_one_by_one(tiny):
     seen = observe(Deblurring(sigma_b=1.6, sigma=0.01), photo(batch=3), SeededImage())
-    method = GradientDescent(tiny("G"), lr=0.004, s=0.01, iterations=10)
+    method = GradientDescent(tiny("G"), solver=Adam(lr=0.004), s=0.01, iterations=10)
     together = method.restore(seen, ignore)
     for i in range(3):
         one = slice(i, i + 1)
@@ -212,7 +218,7 @@ def test_a_batch_is_restored_as_its_images_are_one_by_one(tiny):
 @pytest.mark.parametrize("task", TASKS)
 def test_psnr_is_the_same_alone_or_in_a_batch(task, tiny):
     degradation, lr, s_255 = TASKS[task]
-    method = GradientDescent(tiny("G"), lr=lr, s=s_255 / 255, iterations=60)
+    method = GradientDescent(tiny("G"), solver=Adam(lr=lr), s=s_255 / 255, iterations=60)
     images = [observe(degradation, x[None], SeededImage()) for x in photo(batch=3)]
     batch = observe(degradation, photo(batch=3), SeededImage())  # for an operator of this batch
     A = batch.problem.A
@@ -369,7 +375,7 @@ def test_tiles_of_a_function_of_each_pixel_leave_no_seam():
 
 def test_tiles_change_a_restoration_only_above_their_size(tiny):
     seen = observe(Completion(keep=0.2), photo(96, 96), SeededImage())
-    method = GradientDescent(tiny("G"), lr=0.01, s=0.5, iterations=6)
+    method = GradientDescent(tiny("G"), solver=Adam(lr=0.01), s=0.5, iterations=6)
     whole = method.restore(seen, ignore)
     assert torch.equal(replace(method, tile_above=96 * 96).restore(seen, ignore), whole)
     assert not torch.equal(replace(method, tile_above=96 * 96 - 1).restore(seen, ignore), whole)

@@ -27,6 +27,7 @@ SHARED = {
     "equilibrium": {
         "eta_fb": 0.49,
         "eta_gd": 0.05,
+        "solver": "adam",
         "max_iterations": 3,
         "tolerance": 1e-7,
         "guard": 100.0,

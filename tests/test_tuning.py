@@ -15,6 +15,7 @@ import yaml
 from rglib import tuning
 from rglib.ablations import overlaid
 from rglib.evaluation import GroundTruth
+from rglib.fixed_point import Adam
 from rglib.grids import OPEN, candidates, open_settings, overlay, overlay_text, targets, task_of
 from rglib.images import write_png
 from rglib.manifest import ImageFile, Manifest
@@ -193,7 +194,7 @@ def test_every_candidate_has_the_psnr_of_its_restoration():
     for _, row in table.iterrows():
         settings = json.loads(row["settings"])
         method = GradientDescent(
-            towards_grey, lr=settings["lr"], s=settings["s_255"] / 255, iterations=6
+            towards_grey, solver=Adam(lr=settings["lr"]), s=settings["s_255"] / 255, iterations=6
         )
         reached = []
         for image in images():

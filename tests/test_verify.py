@@ -26,7 +26,7 @@ CONFIG = {
     "seeds": [3],
     "precision": {"train": "auto", "evaluate": "float32"},
     "network": {"widths": [8], "blocks": 1},
-    "evaluation": {"iterations": 2},
+    "evaluation": {"solver": "adam", "iterations": 2},
     "bound": {"crop": 32},
 }
 MODULES = ("rglib.results", "rglib.evaluation")

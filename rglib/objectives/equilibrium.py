@@ -8,7 +8,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rglib.fixed_point import Adam, Outcome, Picard, Solution, StoppingRule, back_propagated, solve
+from rglib.fixed_point import (
+    Adam,
+    Outcome,
+    Picard,
+    Solution,
+    Solver,
+    StoppingRule,
+    back_propagated,
+    solve,
+)
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.objectives.losses import Losses, Networks, StepRandomness, link_residual, mean_square
 from rglib.problems import (
@@ -34,6 +43,7 @@ class Equilibrium:
         link_variance: "theorem" takes eta_FB sigma^2 (Theorem 1), "literal" sigma^2 as eq. (28).
         backward_terms: of the Neumann series in the backward pass; 0 is Jacobian-free. The point z
             at which L_link takes P is a constant whatever their number.
+        solver: finds x_g; the paper's is Adam with the rate eta_gd.
         x0: where both iterations start, "test" as at test time, "adjoint" at A^T y.
         distribution: the problems drawn, one per batch.
     """
@@ -46,6 +56,7 @@ class Equilibrium:
     stop: StoppingRule = field(default_factory=StoppingRule)
     link_variance: Literal["theorem", "literal"] = "theorem"
     backward_terms: int = 0
+    solver: Solver = field(default_factory=lambda: Adam(lr=0.05))
     x0: Literal["test", "adjoint"] = "test"
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
 
@@ -105,9 +116,9 @@ class Equilibrium:
     def _at_x_g(
         self, networks: Networks, seen: Observation, D: DataGradient, statistics: dict[str, float]
     ) -> dict[str, Tensor]:
-        """L_GD at the zero of D + sigma^2 G, which Adam finds; then one plain step g with grad."""
+        """L_GD at a zero of D + sigma^2 G; then one plain step g with gradients."""
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
-        found = solve(Adam(lr=self.eta_gd), gradient, seen.x0, self.stop)
+        found = solve(self.solver, gradient, seen.x0, self.stop)
         statistics |= _report("g", found)
         g = GradientStep(gradient, self.eta_gd)
         x_g = back_propagated(g(found.x), g, found.x, terms=self.backward_terms)
