@@ -139,7 +139,7 @@ class Adam:
 
 
 @torch.no_grad()
-def solve(solver: Solver, F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
+def solve(solver: Solver[State], F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
     """Iterate from x0 (B, 3, H, W) until every image has ended by the stopping rule.
 
     Images that have ended leave the batch (unless ``stop.per_image`` is False), which changes no

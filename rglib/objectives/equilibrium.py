@@ -78,8 +78,8 @@ class Equilibrium:
         statistics = {"sigma": seen.problem.sigma}
         if self._needs_f:
             terms |= self._at_x_f(networks, seen, D, statistics)
-        if self._needs_g:
-            terms |= self._at_x_g(networks, seen, D, statistics)
+        if self.gradient_descent is not None:
+            terms |= self._at_x_g(networks, seen, D, statistics, self.gradient_descent)
         return Losses(terms, statistics)
 
     def _at_x_f(
@@ -103,7 +103,12 @@ class Equilibrium:
         return terms
 
     def _at_x_g(
-        self, networks: Networks, seen: Observation, D: DataGradient, statistics: dict[str, float]
+        self,
+        networks: Networks,
+        seen: Observation,
+        D: DataGradient,
+        statistics: dict[str, float],
+        weight: float,
     ) -> dict[str, Tensor]:
         """L_GD at the zero of D + sigma^2 G, which Adam finds; then one plain step g with grad."""
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
@@ -111,7 +116,7 @@ class Equilibrium:
         statistics |= _report("g", found)
         g = GradientStep(gradient, self.eta_gd)
         x_g = back_propagated(g(found.x), g, found.x, terms=self.backward_terms)
-        return {"GD": self.gradient_descent * mean_square(x_g - seen.x_hat)}
+        return {"GD": weight * mean_square(x_g - seen.x_hat)}
 
 
 def _report(name: str, found: Solution) -> dict[str, float]:
