@@ -23,7 +23,8 @@ import numpy as np
 import torch
 import yaml
 from skimage import data
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 
 from rglib import configuration
 from rglib.networks import build, load_into
@@ -60,7 +61,8 @@ class PhotographCrops:
 
 @functools.cache
 def _photograph() -> np.ndarray:
-    return data.astronaut().transpose(2, 0, 1)
+    image: np.ndarray = data.astronaut()
+    return image.transpose(2, 0, 1)
 
 
 def trainer(name: str, folder: Path, processes: Processes) -> Trainer:
@@ -112,7 +114,7 @@ def rounds(name: str, folder: Path, group: Group, options: argparse.Namespace) -
 
 
 def _slowest(times: Sequence[Time], group: Group) -> list[Time]:
-    gathered: list = [None] * group.share.count
+    gathered: list[Sequence[Time]] = [()] * group.share.count
     distributed.all_gather_object(gathered, times)
     return [
         Time(max(t.clock for t in same), max(t.cpu for t in same))
@@ -172,7 +174,7 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_joined, (port, options), n)
+    spawn(_joined, (port, options), n)
 
 
 if __name__ == "__main__":

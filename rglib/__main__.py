@@ -23,10 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_verify(commands)
     chosen = parser.parse_args(arguments)
-    return chosen.run(chosen)
+    status: int = chosen.run(chosen)
+    return status
 
 
-def add_verify(commands: argparse._SubParsersAction) -> None:
+def add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``verify``."""
     parser = commands.add_parser(
         "verify",

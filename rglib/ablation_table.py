@@ -135,7 +135,7 @@ def _change_column(problem: str) -> str:
 
 
 def _is_reference(row: pd.Series) -> bool:
-    return row["ablation"] == row["method"]
+    return bool(row["ablation"] == row["method"])
 
 
 def _name(row: pd.Series, labels: Mapping[str, str]) -> list[str]:

@@ -81,7 +81,7 @@ class FixedPoint:
 def picard(f: ForwardBackward, x0: Tensor, search: Search) -> FixedPoint:
     """x_f, by applying f to x0 (1, 3, H, W) again and again."""
     found = solve(Picard(), f, x0, search.stop)
-    return FixedPoint(found.x, Outcome(found.outcome.item()), _change(f, found.x).norm().item())
+    return FixedPoint(found.x, Outcome(int(found.outcome)), _change(f, found.x).norm().item())
 
 
 def descend(g: GradientStep, x0: Tensor, search: Search) -> FixedPoint:
@@ -93,7 +93,7 @@ def descend(g: GradientStep, x0: Tensor, search: Search) -> FixedPoint:
     spell = replace(search.stop, max_iterations=steps, tolerance=0.0)
     for k in range(SPELLS):
         found = solve(Adam(lr=search.lr / 4**k), g.gradient, x0, spell)
-        x0, outcome = found.x, Outcome(found.outcome.item())
+        x0, outcome = found.x, Outcome(int(found.outcome))
         change = _change(g, x0)
         if outcome == Outcome.OUT_OF_STEPS and change.square().mean() < search.stop.tolerance:
             outcome = Outcome.CONVERGED
@@ -161,7 +161,8 @@ def _secant(g: GradientStep, x_g: FixedPoint, x_f: FixedPoint) -> float:
     """||g(x_g) - g(x_f)|| / ||x_g - x_f||, the one value of L_g that the theorem's proof uses."""
     if not (x_g.usable and x_f.usable):
         return math.nan
-    return ((g(x_g.x) - g(x_f.x)).norm() / (x_g.x - x_f.x).norm()).item()
+    change, distance = (g(x_g.x) - g(x_f.x)).norm(), (x_g.x - x_f.x).norm()
+    return float(change / distance)
 
 
 def measure_all(

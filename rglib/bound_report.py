@@ -96,9 +96,9 @@ def bound_figure(
 def _set_limits(axes: Axes, bounds: pd.DataFrame) -> float:
     """Set the limits of logarithmic axes, and return where points without a bound are drawn."""
     sides = bounds[["distance_g", "bound_18", "bound_secant"]]
-    logs = np.log10(sides.where(np.isfinite(sides) & (sides > 0)))
+    logs = sides.where(np.isfinite(sides) & (sides > 0)).transform(np.log10)
     left, right = _range(logs["distance_g"])
-    bottom, top = _range(logs.stack())
+    bottom, top = _range(logs.melt()["value"])
     top = bottom + (top - bottom) / (1 - BAND)
     axes.set(xscale="log", yscale="log", xlim=(10**left, 10**right), ylim=(10**bottom, 10**top))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -152,7 +152,7 @@ def _looks() -> list[dict[str, Any]]:
 
 
 def _legend() -> list[Line2D]:
-    grey = {"linestyle": "none", "marker": "o", "color": "0.3", "markersize": 4}
+    grey: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "0.3", "markersize": 4}
     return [
         *(Line2D([], [], **look) for look in _looks()),
         Line2D([], [], **grey, label="$L_g$ as estimated"),

@@ -64,7 +64,8 @@ class Checkpoints:
         for path in (self.newest, self.previous):
             if path.exists() and (content := _whole(path)) is not None:
                 if content["fingerprint"] == self.fingerprint:
-                    return content["state"]
+                    state: dict[str, Any] = content["state"]
+                    return state
                 warnings.warn(f"{path}: of another configuration, not resumed", stacklevel=2)
         return None
 
@@ -75,7 +76,10 @@ def _whole(path: Path) -> dict[str, Any] | None:
     digest, payload = content[:DIGEST_LENGTH], content[DIGEST_LENGTH:]
     if hashlib.sha256(payload).hexdigest().encode() == digest:
         try:
-            return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            loaded: dict[str, Any] = torch.load(
+                io.BytesIO(payload), map_location="cpu", weights_only=True
+            )
+            return loaded
         except pickle.UnpicklingError:  # code, or types that are none of a checkpoint's
             pass
     aside = path.with_suffix(".damaged")

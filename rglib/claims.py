@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
@@ -196,15 +197,15 @@ def _rises_faster(numbers: Numbers, method: str) -> Verdict:
 def _crossing(curve: pd.Series, level: float) -> float:
     """Iteration, linearly interpolated, at which a curve first reaches a level; inf if never."""
     curve = curve.dropna()
-    reached = curve.index[curve >= level]
-    if reached.empty:
+    reached = np.flatnonzero(curve >= level)
+    if not len(reached):
         return math.inf
-    position = curve.index.get_loc(reached[0])
-    if position == 0:
-        return float(reached[0])
-    before = curve.index[position - 1]
-    share = (level - curve[before]) / (curve[reached[0]] - curve[before])
-    return float(before + share * (reached[0] - before))
+    first = int(reached[0])
+    if first == 0:
+        return float(curve.index[0])
+    before, after = curve.index[first - 1 : first + 1]
+    share = (level - curve[before]) / (curve[after] - curve[before])
+    return float(before + share * (after - before))
 
 
 _RISE_STATEMENT = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
 
 def objective(name: str, options: Config, shared: Config) -> Objective:
     """An objective from its name and options; a new objective gets its line here."""
-    builders = {
+    builders: dict[str, Callable[[Config], Objective]] = {
         "denoising": _denoising,
         "residual_start": lambda o: _residual_start(o, shared["training_problems"]),
         "pnpreg": _pnpreg,

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock
 
 from rglib.download import Archive, DownloadError, UnpackError, download, unpack
@@ -242,7 +241,8 @@ def without_leaks(manifest: Manifest) -> Manifest:
     The paper's training set contains a photograph of its test set. They are recognised by the
     sha256 of their files, so a copy of BSDS500 in any folder is cleaned as well.
     """
-    leaks = {CATALOGUE["bsds500_train"].file_sha256[name] for name in LEAKS}
+    known = CATALOGUE["bsds500_train"].file_sha256 or {}
+    leaks = {known[name] for name in LEAKS}
     return replace(manifest, images=tuple(i for i in manifest.images if i.sha256 not in leaks))
 
 
@@ -371,7 +371,7 @@ def _embedded(dataset: Dataset, data_dir: Path) -> Manifest:
 
 def _photo_file(photo: Photo, folder: Path) -> Path:
     spec = importlib.util.find_spec(photo.package)  # imports nothing
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise DatasetUnavailable(f"{photo.file} ships with {photo.package}: install that package")
     path = Path(spec.origin).parent / _PHOTO_FOLDERS[photo.package] / photo.file
     if not path.is_file():
@@ -440,7 +440,7 @@ def _checked(dataset: Dataset, images: tuple[ImageFile, ...]) -> tuple[ImageFile
 
 def _rgb_digest(path: Path) -> str:
     try:
-        return hashlib.sha256(np.ascontiguousarray(read_image(path))).hexdigest()
+        return hashlib.sha256(read_image(path).tobytes()).hexdigest()
     except ImageError as error:
         raise DatasetError(str(error)) from error
 

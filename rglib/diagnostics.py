@@ -36,9 +36,10 @@ def extreme_eigenvalues(
     start = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)
 
     def symmetrised(v: Tensor, shift: float) -> Tensor:
-        _, forward = torch.func.jvp(G, (x,), (v,))
-        _, pull_back = torch.func.vjp(G, x)
-        return (forward + pull_back(v)[0]) / 2 - shift * v
+        forward = torch.func.jvp(G, (x,), (v,))[1]
+        pull_back = torch.func.vjp(G, x)[1]
+        product: Tensor = (forward + pull_back(v)[0]) / 2
+        return product - shift * v
 
     def dominant(shift: float) -> float:
         v, value = start / start.norm(), 0.0
@@ -66,7 +67,7 @@ def lipschitz(
     of the last iterate's: the singular values of g crowd just under 1, where the last one alone
     would need thousands of steps.
     """
-    _, pull_back = torch.func.vjp(F, x)
+    pull_back = torch.func.vjp(F, x)[1]
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
     basis = x.new_zeros(0, x.numel())
     images: list[Tensor] = []
@@ -78,10 +79,10 @@ def lipschitz(
             break
         v = v / v.norm()
         basis = torch.cat((basis, v.flatten()[None]))
-        _, image = torch.func.jvp(F, (x,), (v,))
+        image = torch.func.jvp(F, (x,), (v,))[1]
         images.append(image.flatten())
         (v,) = pull_back(image)
-    return torch.linalg.matrix_norm(torch.stack(images), 2).item()
+    return float(torch.linalg.matrix_norm(torch.stack(images), 2))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
@@ -302,21 +303,24 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
     for info in archive.infolist():
         mode = info.external_attr >> 16  # 0 in archives that were not made on Unix
         regular = not info.is_dir() and stat.S_IFMT(mode) in (0, stat.S_IFREG)
-        yield _Member(info.filename, regular, info.is_dir(), lambda info=info: archive.open(info))
+        yield _Member(info.filename, regular, info.is_dir(), partial(archive.open, info))
 
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
     for info in archive:
-        yield _Member(
-            info.name, info.isreg(), info.isdir(), lambda info=info: archive.extractfile(info)
-        )
+        yield _Member(info.name, info.isreg(), info.isdir(), partial(_extracted, archive, info))
+
+
+def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = archive.extractfile(info)
+    if file is None:  # of what is not regular, and no such member is opened
+        raise UnpackError(f"cannot unpack {info.name}: it has no content")
+    return file
 
 
 def _rar_members(archive: rarfile.RarFile) -> Iterator[_Member]:
     for info in archive.infolist():
-        yield _Member(
-            info.filename, info.is_file(), info.is_dir(), lambda info=info: archive.open(info)
-        )
+        yield _Member(info.filename, info.is_file(), info.is_dir(), partial(archive.open, info))
 
 
 def _unpack_members(

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rglib.datasets import Manifest
 from rglib.files import file_digest, replacing
 from rglib.fixed_point import solver_named
 from rglib.images import ImageError, read_image, to_tensor, to_uint8, write_png
+from rglib.manifest import Manifest
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.problems import PROBLEMS, Observation, observe_test_image
@@ -189,7 +189,7 @@ def evaluate(
     """
     quiet = not sys.stderr.isatty()
     total = len(restorers) * len(images)
-    with tqdm(total=total, desc=row["method"], unit="image", disable=quiet) as progress:
+    with tqdm(total=total, desc=str(row["method"]), unit="image", disable=quiet) as progress:
         for problem_id, method in restorers.items():
             folder = files.kept / problem_id
             if _kept(folder, fingerprints[problem_id]):
@@ -240,7 +240,7 @@ def _evaluate_image(
     x = method.restore(seen, lambda iterate: values.append(psnr(iterate, seen.x_hat)))
     curve = torch.cat(values).cpu()
     seconds = time.perf_counter() - began
-    best = curve.nan_to_num(nan=-torch.inf).argmax().item()
+    best = int(curve.nan_to_num(nan=-torch.inf).argmax().item())
     of_image = {**row, "problem_id": problem_id, "image": image.name}
     result = of_image | {
         "height": x.shape[-2],

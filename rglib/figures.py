@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 from PIL import Image
 
 from rglib.files import replacing
@@ -40,7 +42,7 @@ CURVE_STYLES = (
     ("#000000", (0, (2, 3))),
 )
 
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
     "pdf.fonttype": 42,
@@ -260,15 +262,15 @@ def _panels(
             (
                 label,
                 Path(images, f"{method}_images", problem, f"{image}.png"),
-                _caption(of_method.loc[method]),
+                _caption(of_method["psnr_db"][method], of_method["outcome"][method]),
             )
             for method, label in labels.items()
         ),
     ]
 
 
-def _caption(result: pd.Series) -> str:
-    return f"{result['psnr_db']:.2f} dB" if result["outcome"] == "finished" else "diverged"
+def _caption(psnr_db: float, outcome: str) -> str:
+    return f"{psnr_db:.2f} dB" if outcome == "finished" else "diverged"
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -139,6 +139,7 @@ class Adam:
         return AdamState(state.mean[indices], state.square[indices], state.count)
 
 
+@runtime_checkable
 class Split(Map, Protocol):
     """A gradient D + s^2 G whose two parts a solver can take apart."""
 
@@ -176,16 +177,15 @@ class SemiImplicit:
     momentum: float = 0.9
     power_iterations: int = 8
 
-    def init(self, F: Split, x0: Tensor) -> SemiImplicitState:
+    def init(self, F: Map, x0: Tensor) -> SemiImplicitState:
         """Find tau; at rest."""
-        return SemiImplicitState(1 / slope(F.G, x0, iterations=self.power_iterations), x0)
+        tau = 1 / slope(_split(F).G, x0, iterations=self.power_iterations)
+        return SemiImplicitState(tau, x0)
 
-    def step(
-        self, F: Split, x: Tensor, state: SemiImplicitState
-    ) -> tuple[Tensor, SemiImplicitState]:
+    def step(self, F: Map, x: Tensor, state: SemiImplicitState) -> tuple[Tensor, SemiImplicitState]:
         """Extrapolate, then one step of both parts."""
         z = x + self.momentum * (x - state.previous)
-        following = F.semi_implicit(z, state.tau)
+        following = _split(F).semi_implicit(z, state.tau)
         back = ((z - following) * (following - x)).sum(dim=(1, 2, 3), keepdim=True) > 0
         return following, SemiImplicitState(state.tau, torch.where(back, following, x))
 
@@ -194,9 +194,18 @@ class SemiImplicit:
         return SemiImplicitState(state.tau, state.previous[indices])
 
 
-def solver_named(name: str, *, lr: float) -> Solver:
+def _split(F: Map) -> Split:
+    if not isinstance(F, Split):
+        raise TypeError(
+            f"SemiImplicit takes D and G apart, which {type(F).__name__} does not offer"
+        )
+    return F
+
+
+def solver_named(name: str, *, lr: float) -> Solver[Any]:
     """The solver of a configuration: "adam" with the learning rate lr, or "semi_implicit"."""
-    return {"adam": Adam(lr=lr), "semi_implicit": SemiImplicit()}[name]
+    solvers: dict[str, Solver[Any]] = {"adam": Adam(lr=lr), "semi_implicit": SemiImplicit()}
+    return solvers[name]
 
 
 def slope(
@@ -224,7 +233,7 @@ def root_mean_square(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def solve(solver: Solver, F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
+def solve(solver: Solver[State], F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
     """Iterate from x0 (B, 3, H, W) until every image has ended by the stopping rule.
 
     Images that have ended leave the batch (unless ``stop.per_image`` is False), which changes no

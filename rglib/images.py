@@ -10,7 +10,7 @@ import csv
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -80,7 +80,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image; everything Pillow raises on a bad file, now or later, becomes ImageError."""
     try:
         with Image.open(path) as image:
@@ -97,11 +97,12 @@ def _to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
     if sixteen_bit or image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         depth = "16 bits per channel" if sixteen_bit else f"mode {image.mode}"
         raise ImageError(f"cannot use the image {path}: {depth}; convert it to 8-bit RGB")
+    pixels: Image.Image = image
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        pixels = image.convert("RGBA")
+        if np.asarray(pixels)[..., 3].min() < 255:
             raise ImageError(f"cannot use the image {path}: it has transparent pixels")
-    return ImageOps.exif_transpose(image.convert("RGB"))
+    return ImageOps.exif_transpose(pixels.convert("RGB"))
 
 
 # --- the store ------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ class PatchStore:
         flat = self.pixels[entry.offset : entry.offset + size]
         return flat.reshape(3, entry.height, entry.width)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[[Path], PatchStore], tuple[Path]]:
         # a worker process maps the file again; pickling the array would copy every pixel
         return PatchStore.open, (self.folder,)
 

@@ -30,7 +30,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> the same shape."""
-        return self.res(x).add_(x)  # in place: a fresh image-sized tensor costs more than the sum
+        y: Tensor = self.res(x)
+        return y.add_(x)  # in place: a fresh image-sized tensor costs more than the sum
 
 
 class DRUNet(nn.Module):
@@ -65,7 +66,7 @@ class DRUNet(nn.Module):
         self.m_up2 = _up(w3, w2, blocks)
         self.m_up1 = _up(w2, w1, blocks)
         self.m_tail = _conv3(w1, 3)
-        self.to(memory_format=torch.channels_last)
+        _channels_last(self)
 
     def unet(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, 3, H, W) float32."""
@@ -131,10 +132,14 @@ def orthogonal_(network: DRUNet, *, gain: float = 0.2) -> None:
             module.weight.data.copy_(weight)
 
 
+def _channels_last(network: nn.Module) -> None:
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch forgot it
+
+
 def for_inference(network: DRUNet, device: torch.device) -> DRUNet:
     """The network on the device, weights converted once to its arithmetic, and not trainable."""
     network = network.to(device).eval().requires_grad_(False)
-    network.to(dtype=network.arithmetic, memory_format=torch.channels_last)
+    _channels_last(network.to(dtype=network.arithmetic))
     network.m_tail.float()
     return network
 

@@ -160,7 +160,8 @@ class Blur(Operator):
 
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
         size = (len(response), self.width)
-        return torch.fft.irfft2(torch.fft.rfft2(x) * response, s=size)
+        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * response, s=size)
+        return filtered
 
 
 @dataclass(frozen=True)

@@ -150,9 +150,10 @@ class Completion:
         drawn = randomness.uniform((batch, 1 if self.shared else channels, height, width))
         return Mask((drawn > 1 - self.keep).float())
 
-    def start(self, y: Tensor, A: Mask, shape: torch.Size) -> Tensor:
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
         """Y where known, 0.5 elsewhere."""
-        return torch.where(A.mask.bool(), y, UNKNOWN_PIXEL)
+        known = A(torch.ones_like(y)).bool()
+        return torch.where(known, y, UNKNOWN_PIXEL)
 
 
 @dataclass(frozen=True)

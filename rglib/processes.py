@@ -14,10 +14,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
+
+Batch = TypeVar("Batch", np.ndarray, Tensor)
 
 # A process whose images have converged waits for one whose images take every iteration. Where one
 # has died torchrun ends the others, so that nobody needs a short limit.
@@ -32,7 +35,7 @@ class Share:
     index: int = 0
     count: int = 1
 
-    def of(self, batch: Any) -> Any:
+    def of(self, batch: Batch) -> Batch:
         """Its images of a batch (count B, ...), an array or a tensor: (B, ...)."""
         images = len(batch) // self.count
         return batch[self.index * images : (self.index + 1) * images]
@@ -142,7 +145,7 @@ class Group:
 
     def shared(self, make: Callable[[], Any]) -> Any:
         """What the first process makes, of what checkpoints may hold, its tensors on the CPU."""
-        sent = [_packed(make())] if self.first else [None]
+        sent = [_packed(make()) if self.first else b""]
         distributed.broadcast_object_list(sent, device=torch.device("cpu"))
         return torch.load(io.BytesIO(sent[0]), map_location="cpu", weights_only=True)
 

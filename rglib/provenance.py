@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,28 +66,29 @@ def code_hash(module_name: str, *, root: Path = SOURCE_ROOT) -> str:
         ModuleNotFoundError: there is no such module under ``root``.
         SyntaxError: one of the modules cannot be parsed.
     """
-    if _source_file(module_name, root) is None:
+    sources = _reachable(module_name, root)
+    if module_name not in sources:
         raise ModuleNotFoundError(f"no module {module_name!r} under {root}", name=module_name)
-    return _digest(_reachable(module_name, root), root)
+    return _digest(sources)
 
 
-def _digest(modules: Iterable[str], root: Path) -> str:
+def _digest(sources: Mapping[str, Path]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(modules):
-        source = _source_file(name, root).read_text(encoding="utf-8")
+    for name in sorted(sources):
+        source = sources[name].read_text(encoding="utf-8")
         digest.update(f"{name}\n{_parse(source).statements}\n".encode())
     return digest.hexdigest()[:DIGITS]
 
 
-def _reachable(module_name: str, root: Path) -> set[str]:
-    found: set[str] = set()
+def _reachable(module_name: str, root: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
     waiting = [module_name]
     while waiting:
         name = waiting.pop()
         path = _source_file(name, root)
         if name in found or path is None:
             continue
-        found.add(name)
+        found[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         imported = _imported_names(_parse(path.read_text(encoding="utf-8")), package)
         for candidate in (name, *imported):
@@ -146,7 +147,7 @@ def _imported_names(parsed: _Parsed, package: str) -> list[str]:
     return full
 
 
-def configuration_hash(config: Mapping) -> str:
+def configuration_hash(config: Mapping[str, Any]) -> str:
     """Hash the part of a configuration that can change a number of the tables.
 
     Args:
@@ -159,7 +160,7 @@ def configuration_hash(config: Mapping) -> str:
     return section_hash(counted)
 
 
-def section_hash(section: Mapping) -> str:
+def section_hash(section: Mapping[str, Any]) -> str:
     """Hash a part of a configuration: 12 hexadecimal digits, whatever the order of keys."""
     canonical = json.dumps(section, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
@@ -176,9 +177,9 @@ def code_version(*, root: Path = SOURCE_ROOT) -> str:
     """
     commit = _git_describe(root)
     if commit is None:
-        files = (path.relative_to(root) for path in (root / "rglib").rglob("*.py"))
-        modules = [".".join(path.with_suffix("").parts) for path in files]
-        return f"{_version('rglib')} (source {_digest(modules, root)})"
+        files = (root / "rglib").rglob("*.py")
+        sources = {".".join(path.relative_to(root).with_suffix("").parts): path for path in files}
+        return f"{_version('rglib')} (source {_digest(sources)})"
     return f"{_version('rglib')} (git {commit})"
 
 
@@ -380,7 +381,7 @@ class Provenance:
             f"network {self.network} \N{MIDDLE DOT} {self.iterations} iterations"
         )
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The same as JSON types, with the departures from the paper in words."""
         pairs = ("sections", "modules", "precision", "versions")
         stages = [asdict(stage) | {"weights": dict(stage.weights)} for stage in self.stages]
@@ -420,11 +421,11 @@ class Provenance:
 
 
 def make_provenance(
-    config: Mapping,
+    config: Mapping[str, Any],
     *,
-    test_set: Mapping,
-    cards: Sequence[Mapping],
-    machines: Sequence[Mapping] = (),
+    test_set: Mapping[str, Any],
+    cards: Sequence[Mapping[str, Any]],
+    machines: Sequence[Mapping[str, Any]] = (),
     modules: Mapping[str, str] | None = None,
     sections: Sequence[str] = (),
 ) -> Provenance:
@@ -472,7 +473,7 @@ def make_provenance(
 
 
 def read_provenance(
-    config: Mapping,
+    config: Mapping[str, Any],
     *,
     test_set: Path,
     cards: Sequence[Path],
@@ -491,7 +492,7 @@ def read_provenance(
     )
 
 
-def provenance_of(inputs: Any, params: Any, config: Mapping) -> Provenance:
+def provenance_of(inputs: Any, params: Any, config: Mapping[str, Any]) -> Provenance:
     """`read_provenance` from a workflow's inputs and parameters.
 
     ``inputs`` are test_set, cards and machines; ``params`` code and, if it reads any, sections.
@@ -515,7 +516,8 @@ def write_machine(path: Path, *, device: str) -> None:
 
 def machine() -> str:
     """Name the processor, the usable cores and the NVIDIA GPUs of this machine."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    can_tell = hasattr(os, "sched_getaffinity")
+    usable = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
     # From the driver's files: asking torch would cost every report seconds of import.
     gpus = [
         model
@@ -523,7 +525,7 @@ def machine() -> str:
         for model in _values(path, "Model")[:1]
     ]
     processor = _values(Path("/proc/cpuinfo"), "model name")[:1] or [platform.processor()]
-    return ", ".join([processor[0] or platform.machine(), f"{len(usable)} cores", *gpus])
+    return ", ".join([processor[0] or platform.machine(), f"{usable} cores", *gpus])
 
 
 def _values(path: Path, key: str) -> list[str]:
@@ -534,11 +536,12 @@ def _values(path: Path, key: str) -> list[str]:
     return [value.strip() for name, _, value in pairs if name.strip() == key]
 
 
-def _stage(card: Mapping) -> Stage:
-    numbers = [card.get(key) for key in ("steps", "batch", "crop")]
+def _stage(card: Mapping[str, Any]) -> Stage:
+    numbers = ("steps", "batch", "crop")
+    known = all(card.get(key) is not None for key in numbers)
     return Stage(
         name=_get(card, "model card", "stage"),
-        budget=None if None in numbers else Budget(*numbers),
+        budget=Budget(*(card[key] for key in numbers)) if known else None,
         fixed_points=_fixed_points(card),
         given=_origin(card) if card.get("given") else None,
         device=card.get("device") or "unknown device",
@@ -549,7 +552,7 @@ def _stage(card: Mapping) -> Stage:
     )
 
 
-def _fixed_points(card: Mapping) -> str:
+def _fixed_points(card: Mapping[str, Any]) -> str:
     """What the card says of the way to x_f and x_g, where it is not the paper's; else nothing."""
     settings = card.get("equilibrium", {})
     said = []
@@ -562,20 +565,20 @@ def _fixed_points(card: Mapping) -> str:
     return ", ".join(said)
 
 
-def _origin(card: Mapping) -> str:
+def _origin(card: Mapping[str, Any]) -> str:
     """Files or addresses, of one network or by role."""
     origins = [card[key] for key in ("source", "file", "url") if card.get(key)]
     names = [[origin] if isinstance(origin, str) else origin.values() for origin in origins]
     return ", ".join(dict.fromkeys(itertools.chain(*names))) or "origin not recorded"
 
 
-def digest_of_images(images: Sequence[Mapping]) -> str:
+def digest_of_images(images: Sequence[Mapping[str, Any]]) -> str:
     """Hash names and contents, not places: the same images in another folder are the same set."""
     content = [[image["name"], image["sha256"]] for image in images]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]
 
 
-def _distinct(machines: Sequence[Mapping], key: str) -> str:
+def _distinct(machines: Sequence[Mapping[str, Any]], key: str) -> str:
     return " and ".join(dict.fromkeys(_get(entry, "machine", key) for entry in machines))
 
 
@@ -583,7 +586,7 @@ def _read_json(path: Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def _get(mapping: Mapping, what: str, key: str):
+def _get(mapping: Mapping[str, Any], what: str, key: str) -> Any:
     if key not in mapping:
         raise KeyError(f"the {what} has no key {key!r}; it has: {', '.join(mapping) or 'none'}")
     return mapping[key]
@@ -598,7 +601,7 @@ def record_path(result: Path) -> Path:
 
 
 def write_record(
-    result: Path, *, title: str, provenance: Provenance, table: Mapping | None = None
+    result: Path, *, title: str, provenance: Provenance, table: Mapping[str, Any] | None = None
 ) -> None:
     """Write beside a result, once it is written, what made it and the sha256 of its bytes.
 
@@ -620,12 +623,12 @@ def write_record(
         partial.write_bytes(sealed(content))
 
 
-def sealed(content: Mapping) -> bytes:
+def sealed(content: Mapping[str, Any]) -> bytes:
     """The bytes of a record: its content, and a hash of that, which shows any later change."""
     unsealed = {key: value for key, value in content.items() if key != SEAL}
     seal = hashlib.sha256(_rendered(unsealed)).hexdigest()
     return _rendered(unsealed | {SEAL: seal})
 
 
-def _rendered(content: Mapping) -> bytes:
+def _rendered(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

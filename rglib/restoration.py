@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ class GradientDescent:
     """
 
     G: Gradient
-    solver: Solver
+    solver: Solver[Any]
     s: float
     iterations: int = 1500
     ensemble: bool = True

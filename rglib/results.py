@@ -207,7 +207,8 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     """
     paper = paper_tables().set_index(["method", "problem_id"])
     rows = []
-    for (method, problem), group in results.groupby(["method", "problem_id"], sort=False):
+    for key, group in results.groupby(["method", "problem_id"], sort=False):
+        method, problem = map(str, key)
         finished = group["outcome"] == "finished"
         by_seed = group[finished].groupby("seed")[["psnr_db", "ssim"]].mean()
         spread = by_seed.std() if finished.all() else by_seed.std() * math.nan
@@ -553,7 +554,7 @@ def write_csv(
         provenance: what made it.
         descriptions: one for each of the frame's columns.
     """
-    columns = [{"name": name, "dc:description": descriptions[name]} for name in frame]
+    columns = [{"name": name, "dc:description": descriptions[name]} for name in map(str, frame)]
     _write(frame.to_csv(index=False, lineterminator="\n"), path)
     write_record(Path(path), title=title, provenance=provenance, table={"columns": columns})
 

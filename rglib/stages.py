@@ -115,7 +115,7 @@ def trainer(settings: StageSettings, files: StageFiles, *, processes: Processes 
     device = configuration.device(settings.device)
     budget = settings.entry["budget"]
     stage = configuration.stage(
-        settings.entry | {"log": settings.log}, settings.shared, seed=settings.seed
+        {**settings.entry, "log": settings.log}, settings.shared, seed=settings.seed
     )
     torch.manual_seed(settings.seed)  # for the initialisations; steps seed themselves
     roles = (*stage.objective.learns, *stage.objective.uses)
@@ -223,7 +223,7 @@ def overfit(
     lower this loss is broken. Nothing is written.
     """
     constant = {"lr": lr, "schedule": {"step": {"every": steps + 1, "gamma": 1.0}}, "ema": None}
-    entry = settings.entry | {"optimiser": settings.entry["optimiser"] | constant}
+    entry = {**settings.entry, "optimiser": settings.entry["optimiser"] | constant}
     run = trainer(replace(settings, entry=entry), files)
     batch = torch.from_numpy(run.crops.crops(0)).to(run.device).float() / 255
 

@@ -22,7 +22,7 @@ def bound(link: Tensor, x_f: Tensor, x_hat: Tensor, *, contraction: float) -> Te
     """
     if contraction >= 1:
         raise ValueError(f"Theorem 1 needs a contraction, but L_g = {contraction:.3g} >= 1")
-    distance = (x_f - x_hat).flatten(1).norm(dim=1)
+    distance: Tensor = (x_f - x_hat).flatten(1).norm(dim=1)
     return link.sqrt() / (1 - contraction) + distance
 
 

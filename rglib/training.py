@@ -8,7 +8,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +218,7 @@ class Trainer:
             crops = self.crops.crops(self.step)
             batch = torch.from_numpy(self.processes.share.of(crops)).to(self.device)
             row = self.update(batch.float() / 255)
-            if row:
+            if row and writer:
                 rate = len(crops) * (self.step - first) / (time.monotonic() - began)
                 self._log(row | {"images_per_second": rate}, writer)
                 progress.set_postfix(loss=f"{row['loss']:.4g}")
@@ -257,9 +257,10 @@ class Trainer:
 
     def _health(self) -> dict[str, float]:
         """What the monitor says, where it is time to ask; of one process, as all would say it."""
-        every = self.stage.monitor_every
-        due = self.monitor and every and self.step % every == 0 and self.processes.first
-        return self.monitor(self.networks) if due else {}
+        monitor, every = self.monitor, self.stage.monitor_every
+        if monitor is None or every is None or self.step % every or not self.processes.first:
+            return {}
+        return monitor(self.networks)
 
     def _log(self, row: dict[str, float], writer: SummaryWriter) -> None:
         self.history.append(row)
@@ -313,7 +314,7 @@ class Trainer:
 
 
 @contextmanager
-def _lock(folder: Path):
+def _lock(folder: Path) -> Iterator[None]:
     """One trainer per folder; the operating system releases the lock of a killed process."""
     lock = FileLock(folder / "lock")
     owner = folder / "lock.owner"
@@ -330,7 +331,7 @@ def _lock(folder: Path):
 
 
 @contextmanager
-def _sigterm():
+def _sigterm() -> Iterator[Callable[[], bool]]:
     """A function that tells whether SIGTERM has arrived since."""
     arrived: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: arrived.append(number))

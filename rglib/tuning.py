@@ -126,7 +126,7 @@ def _best(table: pd.DataFrame, *, tolerance_db: float) -> str:
     near = table[reached >= reached.max() - tolerance_db]
     iterations = near["settings"].map(lambda settings: json.loads(settings).get("iterations", 0))
     cheapest = near[iterations == iterations.min()]
-    return cheapest.loc[reached[cheapest.index].idxmax(), "settings"]
+    return str(cheapest.loc[reached[cheapest.index].idxmax(), "settings"])
 
 
 def mean_psnr(method: Restorer, observations: Sequence[Observation]) -> float:

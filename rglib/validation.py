@@ -99,9 +99,9 @@ def _in_ablations(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake
         if name in config["stages"] or name in config["methods"]:
             yield _refused(("ablations", name), name, "a name that no stage and no method has")
     for mistake in _mistakes(expanded(config), schema):
-        section, name, *rest = mistake.key
-        place = ["stage", *rest] if section == "stages" else rest
-        yield Mistake(("ablations", name, *place), mistake.text)
+        section, ablation, *rest = mistake.key
+        place = ("stage", *rest) if section == "stages" else rest
+        yield Mistake(("ablations", ablation, *place), mistake.text)
 
 
 def dotted(key: Key) -> str:
@@ -175,7 +175,7 @@ def _allowed(error: ValidationError) -> str:
     if error.validator == "type":
         types = [limit] if isinstance(limit, str) else limit
         return " or ".join(TYPES[name] for name in types) + _hint(error.instance, types)
-    return error.schema["title"]
+    return str(error.schema["title"])
 
 
 def _hint(value: Any, types: list[str]) -> str:
@@ -199,7 +199,7 @@ def _refused(key: Key, value: Any, allowed: str) -> Mistake:
 
 
 def _unknown(key: Key, known: Iterable[str]) -> Mistake:
-    return Mistake(key, f"unknown key{_closest(key[-1], known)} (allowed: {', '.join(known)})")
+    return Mistake(key, f"unknown key{_closest(str(key[-1]), known)} (allowed: {', '.join(known)})")
 
 
 def _closest(name: str, known: Iterable[str]) -> str:
@@ -341,10 +341,10 @@ def _data_sets(config: Config) -> Iterator[Mistake]:
         if id in data["train"]:
             allowed = "a data set that is not in data.train"
             yield _refused(("data", "validation", i), id, allowed)
-    for key in ("test", "test_stand_in"):
-        if data[key] in [*data["train"], *data["validation"]]:
+    for role in ("test", "test_stand_in"):
+        if data[role] in [*data["train"], *data["validation"]]:
             allowed = "a data set that is not in data.train or data.validation"
-            yield _refused(("data", key), data[key], allowed)
+            yield _refused(("data", role), data[role], allowed)
 
 
 def _is_folder(id: str) -> bool:

@@ -102,7 +102,7 @@ class Network:
     data_digest: str | None
 
     @classmethod
-    def of(cls, stage: Mapping) -> Network:
+    def of(cls, stage: Mapping[str, Any]) -> Network:
         """From a stage of a record; images of a training elsewhere cannot be compared."""
         digest = stage["data_digest"] if stage["given"] is None else None
         return cls(stage["name"], stage["weights"], digest)
@@ -154,7 +154,7 @@ class Record:
             return None
 
     @classmethod
-    def _of(cls, checksum: str, made: Mapping) -> Record:
+    def _of(cls, checksum: str, made: Mapping[str, Any]) -> Record:
         return cls(
             checksum=checksum,
             origin=Origin(made["run"], made["configuration"]),
@@ -221,12 +221,12 @@ class Project:
         root = next((place for place in places if _is_project(place)), None)
         if root is None and configfiles:
             raise VerifyError(f"no project around {folder}, for {configfiles[0]} to lie over")
-        has_code = root is not None and (root / "rglib").is_dir()
+        code = root if root is not None and (root / "rglib").is_dir() else SOURCE_ROOT
         return cls(
             root=root,
             configurations=_configurations(root, configfiles) if root else (),
             named=bool(configfiles),
-            code_hash=cache(partial(code_hash, root=root if has_code else SOURCE_ROOT)),
+            code_hash=cache(partial(code_hash, root=code)),
             digest=cache(file_digest),
         )
 
@@ -315,7 +315,7 @@ def check_configuration(record: Record, project: Project) -> Iterator[Remark]:
 def check_networks(record: Record, project: Project) -> Iterator[Remark]:
     """Compare weights and images of training with those under ``work/<run>/``."""
     work = _work(record, project)
-    if work is None or not (work / "models").is_dir():
+    if project.root is None or work is None or not (work / "models").is_dir():
         yield Remark(f"the networks: there is no work/{record.origin.run}/models", stale=False)
         return
     for network in record.networks:
@@ -357,7 +357,7 @@ CHECKS = (check_configuration, check_code, check_networks, check_test_set)
 
 
 def _work(record: Record, project: Project) -> Path | None:
-    return project.root and project.root / "work" / record.origin.run
+    return None if project.root is None else project.root / "work" / record.origin.run
 
 
 def _read_json(path: Path) -> Any:
@@ -391,7 +391,7 @@ def verify(folder: Path, *, configfiles: Sequence[Path] = ()) -> list[Finding]:
     records = {path: found for path, found in looked_at.items() if isinstance(found, Record)}
     rivals = mixed({record.origin for record in records.values()}, project)
     return [
-        _compared(path, found, rivals, project) if path in records else found
+        _compared(path, found, rivals, project) if isinstance(found, Record) else found
         for path, found in looked_at.items()
     ]
 

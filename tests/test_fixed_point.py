@@ -244,6 +244,11 @@ def test_the_slope_approaches_the_spectral_norm_from_within(linear_prior):
     assert 0.7 * norm < slope(G, x) <= norm * (1 + 1e-9)
 
 
+def test_a_map_of_one_piece_cannot_be_solved_semi_implicitly():
+    with pytest.raises(TypeError, match="Affine does not offer"):
+        solve(SemiImplicit(), Affine.of(0.5, offset=0.3), ones(1), StoppingRule())
+
+
 def test_a_flat_gradient_takes_the_data_as_they_are(split):
     gradient, _ = split("mask", 0.1)
     flat = replace(gradient, G=torch.zeros_like)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ class Equilibrium:
     stop: StoppingRule = field(default_factory=StoppingRule)
     link_variance: Literal["theorem", "literal"] = "theorem"
     backward_terms: int = 0
-    solver: Solver = field(default_factory=lambda: Adam(lr=0.05))
+    solver: Solver[Any] = field(default_factory=lambda: Adam(lr=0.05))
     x0: Literal["test", "adjoint"] = "test"
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
 
@@ -89,8 +89,8 @@ class Equilibrium:
         statistics = {"sigma": seen.problem.sigma}
         if self._needs_f:
             terms |= self._at_x_f(networks, seen, D, statistics)
-        if self._needs_g:
-            terms |= self._at_x_g(networks, seen, D, statistics)
+        if self.gradient_descent is not None:
+            terms |= self._at_x_g(networks, seen, D, statistics, self.gradient_descent)
         return Losses(terms, statistics)
 
     def _at_x_f(
@@ -114,7 +114,12 @@ class Equilibrium:
         return terms
 
     def _at_x_g(
-        self, networks: Networks, seen: Observation, D: DataGradient, statistics: dict[str, float]
+        self,
+        networks: Networks,
+        seen: Observation,
+        D: DataGradient,
+        statistics: dict[str, float],
+        weight: float,
     ) -> dict[str, Tensor]:
         """L_GD at a zero of D + sigma^2 G; then one plain step g with gradients."""
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
@@ -122,7 +127,7 @@ class Equilibrium:
         statistics |= _report("g", found)
         g = GradientStep(gradient, self.eta_gd)
         x_g = back_propagated(g(found.x), g, found.x, terms=self.backward_terms)
-        return {"GD": self.gradient_descent * mean_square(x_g - seen.x_hat)}
+        return {"GD": weight * mean_square(x_g - seen.x_hat)}
 
 
 def _report(name: str, found: Solution) -> dict[str, float]:

@@ -56,5 +56,5 @@ class PnPReG:
         terms = {"link": self.link * mean_square(residual)}
         if matched:
             terms["denoising"] = (p - x_hat).abs().mean()
-        share = mean_square(residual).item() / max(mean_square(z - p).item(), 1e-12)
-        return Losses(terms, {"link_over_residual": share})
+        left = mean_square(residual).item() / max(mean_square(z - p).item(), 1e-12)
+        return Losses(terms, {"link_over_residual": left})

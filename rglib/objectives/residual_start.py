@@ -57,4 +57,5 @@ class ResidualStart:
         x = x + uniform_per_image(randomness, x_hat, noise_max) * noise_like(randomness, x_hat)
         sigma = uniform_per_image(randomness, x_hat, self.noise_max)
         amount = (2 * uniform_per_image(randomness, x_hat, 1.0) - 1).clamp_min(0)
-        return x + amount * (P(x, sigma.flatten()) - x)
+        denoised: Tensor = P(x, sigma.flatten())
+        return x + amount * (denoised - x)
