@@ -21,7 +21,7 @@ def copy_name(name: str, seed: int, config: Config) -> str:
 
 def is_given(stage: str, config: Config) -> bool:
     """Whether the weights of a stage are given instead of trained."""
-    return config["init"] == "weights" and stage in config["weights"]
+    return config["init"] == "weights" and config["weights"].get(stage) is not None
 
 
 def seeds_of(method: str, config: Config) -> list[int]:

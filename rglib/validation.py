@@ -224,7 +224,9 @@ def _learning(config: Config, role: str) -> list[str]:
 
 def _given(config: Config) -> Config:
     """The weights that are used: none with ``init: scratch``."""
-    return config["weights"] if config["init"] == "weights" else {}
+    if config["init"] != "weights":
+        return {}
+    return {stage: sources for stage, sources in config["weights"].items() if sources is not None}
 
 
 def _methods(config: Config) -> Iterator[Mistake]:
@@ -298,7 +300,7 @@ def _weights(config: Config) -> Iterator[Mistake]:
         if name not in stages:
             yield _unknown(("weights", name), stages)
             continue
-        for role in sources:
+        for role in sources or ():
             if role not in (learned := learned_roles(stages[name])):
                 text = f"is not allowed; {name} learns only {' and '.join(learned)}"
                 yield Mistake(("weights", name, role), text)

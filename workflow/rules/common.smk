@@ -78,7 +78,8 @@ def card_of(stage):
 
 def published(stage):
     """The files of a trained stage: its card, then its weights by role."""
-    return [card_of(stage), *weights_of(stage, config["weights"][stage]).values()]
+    roles = config["weights"][stage] or learned_roles(config["stages"][stage])
+    return [card_of(stage), *weights_of(stage, roles).values()]
 
 
 def training_inputs(stage):
@@ -99,10 +100,10 @@ def training_params(stage):
         "stage": stage,
         "learned": learned_roles(entry),
         "starts": predecessors(stage),
-        "entry": {key: entry[key] for key in entry if key not in ("log", "seed", *sections)},
+        "entry": {key: entry[key] for key in entry if key not in ("log", "seed", "precision", *sections)},
         "shared": {section: config[section] | entry.get(section, {}) for section in sections},
         "network": config["network"],
-        "precision": config["precision"]["train"],
+        "precision": entry.get("precision", config["precision"]["train"]),
         "seed": entry.get("seed", config["seeds"][0]),
         "code": CODE(*training_code(stage)),
     }
