@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rglib.seeds import copies, copy_name, expanded, seeds_of
+from rglib.seeds import copies, copy_name, expanded, is_given, seeds_of
 from rglib.variants import expanded as all_variants
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,11 @@ def test_a_further_seed_adds_and_leaves_the_first_as_it_is():
 def test_given_weights_are_the_same_for_every_seed():
     config = with_seeds(0, 1, 2)
     assert seeds_of("mtdeq", config) == [0] and seeds_of("rerg", config) == [0, 1, 2]
+
+
+def test_weights_that_an_overlay_takes_away_are_trained_for_every_seed():
+    config = with_seeds(0, 1, weights=DEFAULT["weights"] | {"mtdeq": None})
+    assert not is_given("mtdeq", config) and seeds_of("mtdeq", config) == [0, 1]
     assert "mtdeq.seed1" not in expanded(config)["methods"]
     assert [name for name in copies(config) if name.startswith("rerg")] == [
         "rerg",

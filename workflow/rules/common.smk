@@ -100,7 +100,9 @@ def training_params(stage):
         "stage": stage,
         "learned": learned_roles(entry),
         "starts": predecessors(stage),
-        "entry": {key: entry[key] for key in entry if key not in ("log", "seed", "precision", *sections)},
+        "entry": {
+            key: entry[key] for key in entry if key not in ("log", "seed", "precision", *sections)
+        },
         "shared": {section: config[section] | entry.get(section, {}) for section in sections},
         "network": config["network"],
         "precision": entry.get("precision", config["precision"]["train"]),
