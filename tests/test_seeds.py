@@ -38,11 +38,6 @@ def test_a_further_seed_adds_and_leaves_the_first_as_it_is():
 def test_given_weights_are_the_same_for_every_seed():
     config = with_seeds(0, 1, 2)
     assert seeds_of("mtdeq", config) == [0] and seeds_of("rerg", config) == [0, 1, 2]
-
-
-def test_weights_that_an_overlay_takes_away_are_trained_for_every_seed():
-    config = with_seeds(0, 1, weights=DEFAULT["weights"] | {"mtdeq": None})
-    assert not is_given("mtdeq", config) and seeds_of("mtdeq", config) == [0, 1]
     assert "mtdeq.seed1" not in expanded(config)["methods"]
     assert [name for name in copies(config) if name.startswith("rerg")] == [
         "rerg",
@@ -50,6 +45,11 @@ def test_weights_that_an_overlay_takes_away_are_trained_for_every_seed():
         "rerg.seed2",
     ]
     assert copies(config)["rerg.seed2"] == ("rerg", 2)
+
+
+def test_weights_that_an_overlay_takes_away_are_trained_for_every_seed():
+    config = with_seeds(0, 1, weights=DEFAULT["weights"] | {"mtdeq": None})
+    assert not is_given("mtdeq", config) and seeds_of("mtdeq", config) == [0, 1]
 
 
 def test_a_copy_starts_from_the_copies_of_what_is_trained_and_else_from_the_same():

@@ -290,6 +290,7 @@ def test_a_single_figure_can_be_asked_for_without_options(project):
 
 CHANGES = [
     ("stages/rg1/optimiser/lr", 2.0e-5, {"train_rg1"} | evaluate("rg1") | REPORT),
+    ("stages/rg1/precision", "bfloat16", {"train_rg1"} | evaluate("rg1") | REPORT),
     ("stages/deqgd/budget/steps", 3, {"train_deqgd"} | evaluate("deqgd") | REPORT),
     ("problems/completion80/lr", 0.02, evaluate(*BY_DESCENT) | REPORT),
     ("admm/completion/iterations", 3, evaluate("gauss", "mtdeq") | REPORT),
