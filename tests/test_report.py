@@ -408,9 +408,9 @@ def test_methods_are_toggled(opened):
     page = opened()
     lines = page.locator("#curves-chart .scatterlayer .trace")
     assert lines.count() == len(DESCENDING)
-    page.get_by_label("Gauss").check()
+    page.get_by_role("checkbox", name="Gauss").check()
     assert lines.count() == len(LABELS)
-    page.get_by_label("RERG", exact=True).focus()
+    page.get_by_role("checkbox", name="RERG").focus()
     page.keyboard.press("Space")
     assert lines.count() == len(DESCENDING)
     assert "RERG" not in page.inner_text("#curves-said")
@@ -445,12 +445,9 @@ def test_the_slider_moves_by_keyboard_and_by_pointer(opened):
     page = opened()
 
     def hidden():
-        style = "getComputedStyle(document.getElementById('picture-left')).clipPath"
-        return float(
-            re.search(
-                r"inset\(0px calc\(100% - ([\d.]+)%\)|inset\(0px ([\d.]+)%", page.evaluate(style)
-            ).group(2)
-        )
+        """Per cent of the left image, from its right."""
+        clip = page.locator("#picture-left").evaluate("img => getComputedStyle(img).clipPath")
+        return float(re.search(r"calc\(100% - ([\d.]+)%\)|([\d.]+)%", clip).group(2))
 
     assert hidden() == 50
     page.focus("#split")
@@ -458,18 +455,20 @@ def test_the_slider_moves_by_keyboard_and_by_pointer(opened):
     assert hidden() == 49
     page.keyboard.press("End")
     assert hidden() == 0
-    box = page.locator("#stage").bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + 5)
+    stage = page.locator("#stage")
+    stage.click(position={"x": stage.bounding_box()["width"] / 4, "y": 5})
     assert hidden() == pytest.approx(75, abs=1)
 
 
 def test_blinking_starts_and_stops(opened):
+    from playwright.sync_api import expect
+
     page = opened()
     page.focus("#blink")
     page.keyboard.press("Enter")
     assert page.get_attribute("#blink", "aria-pressed") == "true"
-    page.wait_for_function("document.getElementById('split').value == 100")
-    page.wait_for_function("document.getElementById('split').value == 0")
+    expect(page.locator("#split")).to_have_value("100")
+    expect(page.locator("#split")).to_have_value("0")
     page.keyboard.press("Enter")
     assert page.get_attribute("#blink", "aria-pressed") == "false"
 
@@ -485,7 +484,8 @@ def test_images_and_problems_are_chosen(opened, material):
     assert f"Mine, {row.psnr_db.item():.2f} dB" in page.inner_text("#caption-right")
     assert page.get_attribute("#picture-right", "alt").startswith("Mine, bird, deblurring")
     sizes = page.evaluate(
-        "[...document.querySelectorAll('#stage img, #details img')].map(i => [i.naturalWidth, i.naturalHeight])"
+        "[...document.querySelectorAll('#stage img, #details img')]"
+        ".map(img => [img.naturalWidth, img.naturalHeight])"
     )
     side = pictures.DETAIL
     views = 2 + len(LABELS)

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from rglib.figures import DEEPEST_DB
-
-DASHES = ("dot", "dashdot", "dash", "solid", "longdash", "longdashdot", "5px,2px,1px,2px")
+from rglib.figures import CURVE_STYLES, DEEPEST_DB
 
 # What a training's history holds, by the beginnings of its columns, and the axis it is drawn on.
 LOGARITHMIC = {"type": "log", "exponentformat": "power"}
@@ -50,8 +49,8 @@ def convergence_chart(curves: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
             y=curve["psnr_db"].round(4).tolist(),
             name=label,
             mode="lines",
-            meta={"series": number, "method": method},
-            line={"dash": DASHES[number % len(DASHES)], "width": 2.4},
+            meta={"series": _series(number), "method": method},
+            line=_line(number, width=2.4),
             hovertemplate="%{y:.2f} dB",
         )
     floor = curves.loc[curves["iteration"] == 0, "psnr_db"].max() - DEEPEST_DB
@@ -80,8 +79,8 @@ def training_charts(history: pd.DataFrame) -> list[tuple[str, go.Figure]]:
                 y=logged[column].map(lambda value: float(f"{value:.5g}")).tolist(),
                 name=_readable(column),
                 mode="lines+markers" if len(logged) < 20 else "lines",
-                meta={"series": number},
-                line={"dash": DASHES[number % len(DASHES)], "width": 1.8},
+                meta={"series": _series(number)},
+                line=_line(number, width=1.8),
                 marker={"size": 5},
             )
         figure.update_layout(showlegend=True)
@@ -120,6 +119,17 @@ def _figure(x: str, y: str | None) -> go.Figure:
             "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
         }
     )
+
+
+def _series(number: int) -> int:
+    """More curves than there are styles begin again with the first."""
+    return number % len(CURVE_STYLES)
+
+
+def _line(number: int, *, width: float) -> dict[str, Any]:
+    """The dashes of the printed figures, in pixels for a line of this width."""
+    dashes = CURVE_STYLES[_series(number)].dashes
+    return {"width": width, "dash": ",".join(f"{width * dash:g}px" for dash in dashes) or "solid"}
 
 
 def _readable(column: str) -> str:

@@ -32,11 +32,13 @@ def citations(path: Path) -> list[Citation]:
 
 def _citation(kind: str, work: Mapping[str, Any]) -> Citation:
     authors = [_author(author) for author in work["authors"]]
+    # in braces an entity's name is not taken apart
+    keys = [name if "," in name else f"{{{name}}}" for name in authors]
     venue = work.get("collection-title") or f"Version {work['version']}"
     year = f" ({work['year']})" if "year" in work else ""
     fields = {
         "title": work["title"],
-        "author": " and ".join(authors),
+        "author": " and ".join(keys),
         "booktitle": work.get("collection-title"),
         "version": work.get("version"),
         "year": work.get("year"),
@@ -51,7 +53,7 @@ def _citation(kind: str, work: Mapping[str, Any]) -> Citation:
 
 
 def _author(author: Mapping[str, str]) -> str:
-    """A person is ``Family, Given``; an entity has one name, which BibTeX must not take apart."""
+    """A person is ``Family, Given``; an entity has one name."""
     if "family-names" in author:
         return f"{author['family-names']}, {author['given-names']}"
     return author["name"]

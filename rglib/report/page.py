@@ -98,7 +98,7 @@ def _context(material: Material) -> dict[str, Any]:
         "descending": material.descending,
         "problems": {problem: problem_title(problem) for problem in problems},
         "chosen_problem": chosen,
-        "colours": [colour for colour, _ in CURVE_STYLES],
+        "colours": [style.colour for style in CURVE_STYLES],
         "collection": collection,
         "pictures": pictures,
         "histories": histories,

@@ -10,7 +10,7 @@ function variable(name) {
 
 function draw(place, figure, visible = () => true) {
   const ink = variable("--ink"), rule = variable("--rule"), paper = variable("--paper");
-  const axis = { gridcolor: rule, zerolinecolor: rule, linecolor: rule, automargin: true };
+  const axis = { spikecolor: ink, spikethickness: 1, gridcolor: rule, zerolinecolor: rule, linecolor: rule, automargin: true };
   const font = { family: variable("--sans"), size: 13, color: ink };
   const traces = figure.data.map((trace) => {
     const color = variable(`--series-${trace.meta.series}`);
@@ -24,8 +24,8 @@ function draw(place, figure, visible = () => true) {
   const layout = {
     ...figure.layout,
     font,
-    paper_bgcolor: "transparent",
-    plot_bgcolor: "transparent",
+    paper_bgcolor: paper,
+    plot_bgcolor: paper,
     hoverlabel: { bgcolor: paper, bordercolor: rule, font },
     xaxis: { ...figure.layout.xaxis, ...axis },
     yaxis: { ...figure.layout.yaxis, ...axis },
@@ -45,14 +45,13 @@ const curves = {
 
 function chosenCurves() {
   const chosen = curves.methods.filter((box) => box.checked).map((box) => box.value);
-  return DATA.convergence[curves.problem.value].data
-    .map((trace, number) => ({ trace, number }))
-    .filter(({ trace }) => chosen.includes(trace.meta.method));
+  const { data } = DATA.convergence[curves.problem.value];
+  return data.filter((trace) => chosen.includes(trace.meta.method));
 }
 
 function drawCurves() {
-  const chosen = chosenCurves().map(({ trace }) => trace.meta.method);
-  draw(curves.chart, DATA.convergence[curves.problem.value], (trace) => chosen.includes(trace.meta.method));
+  const chosen = chosenCurves();
+  draw(curves.chart, DATA.convergence[curves.problem.value], (trace) => chosen.includes(trace));
   sayCurves();
 }
 
@@ -62,9 +61,9 @@ function value(trace, position) {
 }
 
 function sayCurves() {
-  const last = Math.max(0, ...chosenCurves().map(({ trace }) => trace.x.length - 1));
+  const last = Math.max(0, ...chosenCurves().map((trace) => trace.x.length - 1));
   const position = Math.min(curves.position ?? last, last);
-  const values = chosenCurves().map(({ trace }) => `${trace.name} ${value(trace, position)}`);
+  const values = chosenCurves().map((trace) => `${trace.name} ${value(trace, position)}`);
   const where = position === last ? "At the end" : `At iteration ${position}`;
   curves.said.textContent = values.length ? `${where}: ${values.join(", ")}.` : "No method is chosen.";
   return { position, last };
@@ -77,10 +76,7 @@ function moveAlong(event) {
   event.preventDefault();
   curves.position = Math.min(last, Math.max(0, steps[event.key]));
   sayCurves();
-  const points = chosenCurves()
-    .filter(({ trace }) => curves.position < trace.x.length)
-    .map(({ number }) => ({ curveNumber: number, pointNumber: curves.position }));
-  if (points.length) Plotly.Fx.hover(curves.chart, points);
+  Plotly.Fx.hover(curves.chart, { xval: curves.position });
 }
 
 // Training --------------------------------------------------------------------------------------
