@@ -2,8 +2,8 @@
 
 They are as wide as a column or the text of the proceedings (SCITEPRESS: A4, margins of 2.6 cm), in
 letters of 8 and 9 points, so that they need no scaling. PDF and PNG are the same bytes whenever
-they are drawn from the same numbers. Each figure says at its foot, and in the metadata of its files,
-what made it.
+they are drawn from the same numbers. Each figure says at its foot, and in the metadata of its
+files, what made it.
 """
 
 from __future__ import annotations

@@ -441,6 +441,16 @@ def test_the_arrow_keys_read_the_curves(opened, material):
     page.wait_for_selector("#curves-chart .hoverlayer .legend")
 
 
+def test_a_curve_that_ended_before_the_others_says_where(opened, material):
+    page = opened()
+    page.evaluate("DATA.convergence.completion90.data[0].y.length = 3")
+    page.get_by_role("checkbox", name="RERG").uncheck()
+    end = material.convergence.query(
+        "problem_id == 'completion90' and method == 'pnpreg' and iteration == 2"
+    ).psnr_db.item()
+    assert f"pnpReG {end:.2f} dB after 2, Mine" in page.inner_text("#curves-said")
+
+
 def test_the_slider_moves_by_keyboard_and_by_pointer(opened):
     page = opened()
 
@@ -507,6 +517,15 @@ def test_nothing_is_wider_than_the_screen(opened, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_charts_follow_the_window(opened):
+    page = opened(viewport={"width": 1280, "height": 700})
+    before = page.locator("#curves-chart .main-svg").first.bounding_box()["width"]
+    page.set_viewport_size({"width": 400, "height": 700})
+    page.wait_for_selector("#curves-chart .main-svg[width='368']")
+    assert before > 1000
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
 def contrast(first, second):
     """The ratio of WCAG 2 between two colours such as rgb(1, 2, 3) or #010203."""
 
@@ -551,6 +570,21 @@ def test_text_and_lines_can_be_read_in_every_theme(opened, scheme, media):
     needed = {"ink": 7, "muted": 4.5, "accent": 4.5, "better": 4, "worse": 4}
     for name, colour in style.items():
         assert contrast(paper, colour) >= needed.get(name, 2.9), (name, colour)
+
+
+def test_what_is_printed_is_light_and_as_wide_as_the_paper(opened):
+    page = opened(color_scheme="dark", viewport={"width": 1280, "height": 800})
+    state = """() => [getComputedStyle(document.body).backgroundColor,
+      Math.max(...[...document.querySelectorAll('.chart .main-svg')].map(
+        svg => svg.getBoundingClientRect().right - document.body.getBoundingClientRect().left)),
+      document.body.clientWidth]"""
+    dark, wide, _ = page.evaluate(state)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    light, narrow, paper = page.evaluate(state)
+    assert contrast(light, "#ffffff") < 1.1 < contrast(dark, "#ffffff")
+    assert narrow <= paper < 190 / 25.4 * 96 < wide  # 190 mm at CSS's 96 pixels an inch
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(state)[:2] == [dark, wide]
 
 
 def test_the_first_tab_leads_past_the_head_and_everything_can_be_reached(opened):

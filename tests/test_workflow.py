@@ -255,8 +255,9 @@ def test_the_page_has_the_numbers_of_the_tables_and_the_curves_of_all_stages(fin
     page = (finished / "results/report.html").read_text(encoding="utf-8")
     for table in TABLES:
         for row in pd.read_csv(finished / f"results/table{table}.csv").itertuples():
-            cell = rf'data-method="{row.method}" data-problem="{row.problem_id}">\s*<div class="psnr_db">'
-            found = re.search(rf'{cell}<span class="ours[^"]*">([^<]*)<', page)
+            cell = rf'data-method="{row.method}" data-problem="{row.problem_id}">\s*'
+            number = r'<div class="psnr_db"><span class="ours[^"]*">([^<]*)<'
+            found = re.search(cell + number, page)
             assert found.group(1) == f"{row.psnr_db:.2f}"
     data = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.S).group(1))
     stages = {"denoiser", "residual", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}

@@ -2,7 +2,7 @@
 "use strict";
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const CONFIG = { displayModeBar: false, responsive: true };
+const CONFIG = { displayModeBar: false };
 
 function variable(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -10,7 +10,8 @@ function variable(name) {
 
 function draw(place, figure, visible = () => true) {
   const ink = variable("--ink"), rule = variable("--rule"), paper = variable("--paper");
-  const axis = { spikecolor: ink, spikethickness: 1, gridcolor: rule, zerolinecolor: rule, linecolor: rule, automargin: true };
+  const lines = { gridcolor: rule, zerolinecolor: rule, linecolor: rule };
+  const axis = { ...lines, spikecolor: ink, spikethickness: 1, automargin: true };
   const font = { family: variable("--sans"), size: 13, color: ink };
   const traces = figure.data.map((trace) => {
     const color = variable(`--series-${trace.meta.series}`);
@@ -23,6 +24,8 @@ function draw(place, figure, visible = () => true) {
   });
   const layout = {
     ...figure.layout,
+    width: place.clientWidth,
+    height: place.clientHeight,
     font,
     paper_bgcolor: paper,
     plot_bgcolor: paper,
@@ -55,11 +58,14 @@ function drawCurves() {
   sayCurves();
 }
 
+// A trace's value in words; one that is shorter says where it ended.
 function value(trace, position) {
-  const y = trace.y[Math.min(position, trace.y.length - 1)];
-  return y === null || y === undefined ? "diverged" : `${y.toFixed(2)} dB`;
+  const at = Math.min(position, trace.y.length - 1);
+  const said = trace.y[at] === null ? "diverged" : `${trace.y[at].toFixed(2)} dB`;
+  return at < position ? `${said} after ${at}` : said;
 }
 
+// Says the values where the cursor is, and returns that and the last position.
 function sayCurves() {
   const last = Math.max(0, ...chosenCurves().map((trace) => trace.x.length - 1));
   const position = Math.min(curves.position ?? last, last);
@@ -89,21 +95,27 @@ const training = {
 function drawTraining() {
   for (const chart of training.charts.querySelectorAll(".chart")) Plotly.purge(chart);
   training.charts.replaceChildren();
-  for (const { title, figure } of DATA.training[training.stage.value]) {
-    const place = document.createElement("figure");
-    const caption = document.createElement("figcaption");
-    const chart = document.createElement("div");
-    caption.textContent = title;
-    chart.className = "chart";
-    chart.setAttribute("role", "img");
-    chart.setAttribute("aria-label", `${title}, ${training.stage.value}`);
-    place.append(caption, chart);
-    training.charts.append(place);
-    draw(chart, figure);
-  }
+  const figures = DATA.training[training.stage.value];
+  const places = figures.map(({ title }) => chartPlace(`${title}, ${training.stage.value}`, title));
+  training.charts.append(...places);
+  figures.forEach(({ figure }, number) => draw(places[number].lastChild, figure));
+}
+
+function chartPlace(name, title) {
+  const place = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  const chart = document.createElement("div");
+  caption.textContent = title;
+  chart.className = "chart";
+  chart.setAttribute("role", "img");
+  chart.setAttribute("aria-label", name);
+  place.append(caption, chart);
+  return place;
 }
 
 // -----------------------------------------------------------------------------------------------
+
+let width = innerWidth;
 
 function drawAll() {
   drawCurves();
@@ -114,7 +126,15 @@ curves.problem.addEventListener("change", drawCurves);
 for (const box of curves.methods) box.addEventListener("change", drawCurves);
 curves.chart.addEventListener("keydown", moveAlong);
 training.stage?.addEventListener("change", drawTraining);
-for (const theme of ["(prefers-color-scheme: dark)", "print"]) {
-  matchMedia(theme).addEventListener("change", drawAll);
+addEventListener("resize", () => {
+  if (innerWidth !== width) requestAnimationFrame(drawAll); // scrolling on a phone changes the height
+  width = innerWidth;
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+for (const [event, printing] of [["beforeprint", true], ["afterprint", false]]) {
+  addEventListener(event, () => {
+    document.documentElement.classList.toggle("printing", printing);
+    drawAll();
+  });
 }
 drawAll();
