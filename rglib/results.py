@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -322,7 +323,7 @@ def problem_title(problem_id: str) -> str:
     return problem_id
 
 
-def failures(row: pd.Series) -> str:
+def failures(row: pd.Series | Mapping[Hashable, Any]) -> str:
     """``""`` or, of a row of `summarise`, the words for what diverged: ``diverged (2 of 5)``."""
     failed = round((1 - row["converged"]) * row["restorations"])
     return f"diverged ({failed} of {row['restorations']:.0f})" if failed else ""

@@ -67,7 +67,7 @@ def training_charts(history: pd.DataFrame) -> list[tuple[str, go.Figure]]:
     """
     charts = []
     for title, (beginnings, axis) in QUANTITIES.items():
-        columns = [c for c in history if c.startswith(beginnings)]
+        columns = [column for column in map(str, history) if column.startswith(beginnings)]
         if not columns:
             continue
         figure = _figure("step", None)

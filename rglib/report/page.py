@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,8 @@ def _of(convergence: pd.DataFrame, problem: str) -> pd.DataFrame:
 
 def _plain(figure: Figure) -> dict[str, Any]:
     """A figure as JSON types; what is not finite is null."""
-    return json.loads(figure.to_json())
+    plain: dict[str, Any] = json.loads(figure.to_json())
+    return plain
 
 
 def _as_json(content: Mapping[str, Any]) -> str:
@@ -144,7 +145,7 @@ def _as_json(content: Mapping[str, Any]) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _claim(row: Mapping[str, Any]) -> dict[str, str]:
+def _claim(row: Mapping[Hashable, Any]) -> dict[str, str]:
     return {key: row[key] for key in ("statement", "expected", "ours", "holds", "paper_holds")} | {
         "margin": margin_text(row["margin"], row["unit"], row["where"]),
         "paper_margin": margin_text(row["paper_margin"], row["unit"], row["paper_where"]),

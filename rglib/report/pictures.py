@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,11 +72,11 @@ class Collection:
     images: tuple[str, ...]
     images_in_all: int
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON types, each file once: views name it by its place in ``files``."""
         files: dict[str, int] = {}
 
-        def view(of: View) -> dict:
+        def view(of: View) -> dict[str, Any]:
             uris = {key: getattr(of, key) for key in ("picture", "detail", "error")}
             places = {key: files.setdefault(uri, len(files)) for key, uri in uris.items()}
             return asdict(of) | places
@@ -139,7 +140,8 @@ def detail(truth: np.ndarray, side: int = DETAIL) -> tuple[int, int]:
 
 def error(pixels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """|x - x_hat|, mean over the channels, uint8 (H, W, 3) to float (H, W) on [0, 1]."""
-    return np.abs(pixels.astype(float) - truth).mean(axis=2) / 255
+    errors: np.ndarray = np.abs(pixels.astype(float) - truth).mean(axis=2) / 255
+    return errors
 
 
 def error_scale(errors: Sequence[np.ndarray]) -> float:
@@ -171,7 +173,8 @@ def _comparison(
         errors = "" if pixels is truth else _error(error(pixels[box], truth[box]) / full)
         return View(name, caption, _picture(pixels), _exact(pixels[box]), errors)
 
-    first = rows.iloc[0]
+    values = rows.to_dict("index")
+    first = values[next(iter(labels))]
     return Comparison(
         width=truth.shape[1],
         height=truth.shape[0],
@@ -183,14 +186,14 @@ def _comparison(
             view("ground truth", "", truth),
             view("start", _caption(first["psnr_start_db"], first["ssim_start"]), start),
             *(
-                view(label, _result(rows.loc[method]), restored[method])
+                view(label, _result(values[method]), restored[method])
                 for method, label in labels.items()
             ),
         ),
     )
 
 
-def _result(row: pd.Series) -> str:
+def _result(row: Mapping[Hashable, Any]) -> str:
     return _caption(row["psnr_db"], row["ssim"]) if row["outcome"] == "finished" else "diverged"
 
 
@@ -217,7 +220,7 @@ def _error(errors: np.ndarray) -> str:
 @cache
 def _palette() -> Sequence[tuple[int, int, int]]:
     colours = ERROR_COLOURS(range(ERROR_STEPS), bytes=True)[:, :3]
-    return [tuple(int(level) for level in colour) for colour in colours]
+    return [(int(red), int(green), int(blue)) for red, green, blue in colours]
 
 
 def _uri(image: Image.Image, kind: str, **options: object) -> str:

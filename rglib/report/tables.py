@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -97,9 +98,9 @@ def outcomes(results: pd.DataFrame, labels: Mapping[str, str]) -> list[dict[str,
 
 def _means(summary: pd.DataFrame) -> pd.DataFrame:
     """One row per method: its means over the problems, nan where one of them is."""
-    values = ["psnr_db", "ssim", "paper_psnr_db", "paper_ssim", "converged"]
     groups = summary.groupby("method", sort=False)
-    means = groups[values].agg(lambda column: column.mean(skipna=False))
+    values = groups[["psnr_db", "ssim", "paper_psnr_db", "paper_ssim", "converged"]]
+    means = values.mean(skipna=False)
     counts = groups["restorations"].sum()
     return means.assign(restorations=counts, problem_id=MEAN).reset_index()
 
@@ -107,18 +108,18 @@ def _means(summary: pd.DataFrame) -> pd.DataFrame:
 def _cells(rows: pd.DataFrame) -> dict[tuple[str, str], Cell]:
     """A cell for each row, by method and problem; the best is that of a problem."""
     rounded = rows.round(SIGNIFICANT)
-    best = rounded.groupby("problem_id")[list(METRICS)].max()
+    best = rounded.groupby("problem_id")[list(METRICS)].transform("max")
     return {
         (row["method"], row["problem_id"]): Cell(
             row["method"],
             row["problem_id"],
-            {m: _number(row, m, best=best.at[row["problem_id"], m]) for m in METRICS},
+            {metric: _number(row, metric, best=top[metric]) for metric in METRICS},
         )
-        for _, row in rounded.iterrows()
+        for row, top in zip(rounded.to_dict("records"), best.to_dict("records"), strict=True)
     }
 
 
-def _number(row: pd.Series, metric: str, *, best: float) -> Number:
+def _number(row: Mapping[Hashable, Any], metric: str, *, best: float) -> Number:
     decimals = SIGNIFICANT[metric]
     ours, paper = row[metric], row[f"paper_{metric}"]
     difference = ours - paper
