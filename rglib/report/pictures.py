@@ -202,11 +202,11 @@ def _caption(psnr: float, ssim: float) -> str:
 
 
 def _picture(pixels: np.ndarray) -> str:
-    return _uri(Image.fromarray(pixels), "webp", quality=QUALITY, method=6)
+    return _uri(Image.fromarray(pixels), "webp", quality=QUALITY)
 
 
 def _exact(pixels: np.ndarray) -> str:
-    return _uri(Image.fromarray(pixels), "webp", lossless=True, method=6)
+    return _uri(Image.fromarray(pixels), "webp", lossless=True)
 
 
 def _error(errors: np.ndarray) -> str:
