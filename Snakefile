@@ -49,6 +49,7 @@ localrules:
     all,
     tables,
     figures,
+    report,
     models,
     ablations,
     bound,
@@ -65,6 +66,11 @@ rule figures:
     input:
         recorded("results/convergence.csv"),
         recorded(*expand("results/fig{n}.{format}", n=[1, 2], format=["pdf", "png"])),
+
+
+rule report:
+    input:
+        recorded("results/report.html"),
 
 
 rule models:
@@ -92,3 +98,4 @@ rule all:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.report.input,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rglib.figures import CURVE_STYLES, STYLE, new_figure, write_foot
+from rglib.figures import CM, CURVE_STYLES, STYLE, TEXT_WIDTH, new_figure, write_foot
 from rglib.provenance import Provenance
 from rglib.results import COLUMN_DESCRIPTIONS, ResultsError
 
@@ -52,8 +52,7 @@ COLUMNS = {
 KINDS = {"completion": "o", "deblurring": "s", "super-resolution": "^"}  # of problems: markers
 FAINT = 0.3  # opacity of what rests on a fixed point that is short of the tolerance
 BAND = 0.07  # share of the vertical axis above all bounds, for points that have none
-SMALL = {"fontsize": 7, "va": "center"}
-LEGEND = {"frameon": False, "fontsize": 7, "handletextpad": 0.4, "columnspacing": 1.5}
+LEGEND = {"frameon": False, "handletextpad": 0.4, "columnspacing": 1.5, "borderaxespad": 0}
 
 
 def bound_figure(
@@ -77,19 +76,18 @@ def bound_figure(
     missing = [method for method in labels if method not in set(bounds["method"])]
     if missing or not labels:
         raise ResultsError(f"no bound of {', '.join(missing) or 'any method'} to draw")
-    width = 1.0 + 2.0 * len(labels)
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(width, 3.9)
+        figure = new_figure(TEXT_WIDTH, 9.5 * CM)
         panels = figure.subplots(1, len(labels), sharex=True, sharey=True, squeeze=False)[0]
-        figure.subplots_adjust(0.6 / width, 0.36, 1 - 0.1 / width, 0.93, wspace=0.08)
+        figure.subplots_adjust(0.075, 0.41, 0.99, 0.94, wspace=0.08)
         no_bound = _set_limits(panels[0], bounds)
         for axes, (method, label) in zip(panels, labels.items(), strict=True):
             _draw(axes, bounds[bounds["method"] == method], no_bound)
-            axes.set_title(label, loc="left", fontsize=9)
-        panels[0].set_ylabel("bound of (18)")
-        panels[0].text(0.03, 1 - BAND / 2, "no bound", transform=panels[0].transAxes, **SMALL)
-        figure.legend(handles=_legend(), loc=(0.5 / width, 0.065), ncols=3, **LEGEND)
-        write_foot(figure, provenance.short(), width=int(19 * width))
+            axes.set_title(label, loc="left")
+        panels[0].set_ylabel("bound of (18), ours")
+        panels[0].text(0.03, 1 - BAND / 2, "no bound", transform=panels[0].transAxes, va="center")
+        figure.legend(handles=_legend(), loc=(0.065, 0.1), ncols=3, **LEGEND)
+        write_foot(figure, provenance.short())
     return figure
 
 
@@ -146,8 +144,14 @@ def _kind(problem_id: str) -> str:
 def _looks() -> list[dict[str, Any]]:
     """How the points of each kind of problem are drawn."""
     return [
-        {"linestyle": "none", "marker": marker, "color": colour, "markersize": 4, "label": kind}
-        for (kind, marker), (colour, _) in zip(KINDS.items(), CURVE_STYLES, strict=False)
+        {
+            "linestyle": "none",
+            "marker": marker,
+            "color": style.colour,
+            "markersize": 4,
+            "label": kind,
+        }
+        for (kind, marker), style in zip(KINDS.items(), CURVE_STYLES, strict=False)
     ]
 
 

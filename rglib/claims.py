@@ -320,9 +320,9 @@ def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:
             claim["expected"],
             claim["ours"],
             f"**{claim['holds']}**",
-            _margin(claim["margin"], claim["unit"], claim["where"]),
+            margin_text(claim["margin"], claim["unit"], claim["where"]),
             claim["paper_holds"],
-            _margin(claim["paper_margin"], claim["unit"], claim["paper_where"]),
+            margin_text(claim["paper_margin"], claim["unit"], claim["paper_where"]),
         )
         for claim in checked.to_dict("records")
     ]
@@ -347,7 +347,8 @@ def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:
     return "\n\n".join([*parts, footnotes(provenance)]) + "\n"
 
 
-def _margin(margin: float, unit: str, where: str) -> str:
+def margin_text(margin: float, unit: str, where: str) -> str:
+    """A margin with its unit and the problem it is of; ``""`` where there is none."""
     if math.isnan(margin):
         return ""
     if math.isinf(margin):

@@ -1,7 +1,9 @@
-"""Figures 1 and 2 of the paper, from our results.
+"""Figures 1 and 2 of the paper, from our results, as they are to be printed.
 
-PDF and PNG are the same bytes whenever they are drawn from the same numbers. Each figure says at
-its foot, and in the metadata of its files, what made it.
+They are as wide as a column or the text of the proceedings (SCITEPRESS: A4, margins of 2.6 cm), in
+letters of 8 and 9 points, so that they need no scaling. PDF and PNG are the same bytes whenever
+they are drawn from the same numbers. Each figure says at its foot, and in the metadata of its
+files, what made it.
 """
 
 from __future__ import annotations
@@ -30,26 +32,47 @@ FIGURE_1_CROP = 96  # pixels
 FIGURE_2_PROBLEM = "completion90"
 DEEPEST_DB = 3.0  # under the start; a curve that diverges leaves the axes instead of flattening all
 
-# Okabe and Ito's colours, apart for colour-blind readers and dark enough on white; the dashes tell
-# the curves apart in grey.
+CM = 1 / 2.54  # inches
+COLUMN_WIDTH = 7.5 * CM
+TEXT_WIDTH = 15.8 * CM
+FOOT_SIZE = 7  # points; the axes have 8 and 9
+
+
+@dataclass(frozen=True)
+class CurveStyle:
+    """How a curve is drawn: its colour, its dashes in units of the line's width, its marker."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+
+# The colours are P. Tol's "medium-contrast" scheme, and black: apart for colour-blind readers, and
+# of lightnesses that stay apart in grey (SRON/EPS/TN/09-002, https://sronpersonalpages.nl/~pault).
 CURVE_STYLES = (
-    ("#0072B2", (0, (1, 1.2))),
-    ("#E69F00", (0, (5, 1.5, 1, 1.5))),
-    ("#009E73", (0, (5, 2))),
-    ("#D55E00", "solid"),
-    ("#CC79A7", (0, (3, 1, 1, 1, 1, 1))),
-    ("#56B4E9", (0, (8, 2))),
-    ("#000000", (0, (2, 3))),
+    CurveStyle("#6699CC", (1, 1.2), "o"),
+    CurveStyle("#997700", (5, 1.5, 1, 1.5), "s"),
+    CurveStyle("#994455", (5, 2), "^"),
+    CurveStyle("#004488", (), "D"),
+    CurveStyle("#EE99AA", (3, 1, 1, 1, 1, 1), "v"),
+    CurveStyle("#000000", (2, 3), "P"),
+    CurveStyle("#EECC66", (8, 2), "X"),
 )
+MARKERS = 7  # on each curve
 
 STYLE: dict[RcKeyType, Any] = {
-    "font.size": 9,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "font.family": "STIXGeneral",  # Times, as the paper; ships with matplotlib: the same everywhere
+    "mathtext.fontset": "stix",
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
     "pdf.fonttype": 42,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-FOOT_SIZE = 6.5  # points
 
 
 @dataclass(frozen=True)
@@ -111,27 +134,31 @@ def fig2(
     if len(drawn) > len(CURVE_STYLES):
         raise ResultsError(f"{len(drawn)} curves; figure 2 can tell {len(CURVE_STYLES)} apart")
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(5.4, 3.9)
-        axes = figure.add_axes((0.11, 0.21, 0.86, 0.7))
-        for method, (colour, dashes) in zip(drawn, CURVE_STYLES, strict=False):
+        figure = new_figure(COLUMN_WIDTH, 6.6 * CM)
+        axes = figure.add_axes((0.14, 0.285, 0.845, 0.635))
+        for number, (method, style) in enumerate(zip(drawn, CURVE_STYLES, strict=False)):
             curve = curves[curves["method"] == method]
+            apart = max(1, len(curve) // MARKERS)
             axes.plot(
                 curve["iteration"],
                 curve["psnr_db"],
-                color=colour,
-                linestyle=dashes,
-                linewidth=1.8,
+                color=style.colour,
+                linestyle=(0, style.dashes or (1, 0)),
+                linewidth=1.3,
+                marker=style.marker,
+                markersize=3.5,
+                markevery=(apart * (number + 1) // (len(drawn) + 1), apart),
                 label=labels[method],
             )
-        axes.set_xlabel("iteration of gradient descent")
-        axes.set_ylabel("mean PSNR (dB)")
-        axes.set_title(problem_title(problem), loc="left", fontsize=9)
-        axes.margins(x=0.01)
+        axes.set_xlabel("iteration of gradient descent", labelpad=2)
+        axes.set_ylabel("mean PSNR (dB)", labelpad=2)
+        axes.set_title(f"{problem_title(problem)}, ours", loc="left", pad=4)
+        axes.margins(x=0.025)
         floor = curves.loc[curves["iteration"] == 0, "psnr_db"].max() - DEEPEST_DB
         axes.set_ylim(bottom=max(floor, axes.get_ylim()[0]))
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.legend(frameon=False, loc="lower right", handlelength=3.5)
-        write_foot(figure, provenance.short(), width=100)
+        axes.grid(color="0.9", linewidth=0.5)
+        axes.legend(frameon=False, loc="best", handlelength=3.2, labelspacing=0.25)
+        write_foot(figure, provenance.short())
     return figure
 
 
@@ -166,30 +193,28 @@ def fig1(
     if not drawn:
         raise ResultsError(f"no result on {', '.join(problems)}: figure 1 has nothing to show")
     default = _default_view(results)
-    columns = 2 + len(labels)
-    panel, gap, foot = 1.25, 0.26, 0.36  # inches; the gap holds the PSNR
-    width, height = columns * panel + 0.35, len(drawn) * (panel + gap) + 0.25 + foot
+    columns, rows = 2 + len(labels), len(drawn)
+    side, top, gap, foot = 0.95 * CM, 0.45 * CM, 0.55 * CM, 0.55 * CM  # the gap holds the PSNR
+    panel = (TEXT_WIDTH - side) / columns
+    width, height = TEXT_WIDTH, top + rows * (panel + gap) + foot
     with matplotlib.rc_context(STYLE):
         figure = new_figure(width, height)
         for row, problem in enumerate(drawn):
             view = (views or {}).get(problem, default)
-            bottom = height - 0.25 - panel - row * (panel + gap)
+            bottom = height - top - panel - row * (panel + gap)
             panels = _panels(results, images, problem, view.image, labels)
             for column, (title, path, caption) in enumerate(panels):
-                left = 0.3 + column * panel
+                left = side + column * panel
                 size = panel * 0.96
                 axes = figure.add_axes((left / width, bottom / height, size / width, size / height))
                 _show(axes, view.cut(_read_image(path)))
                 axes.set_xlabel(caption, fontsize=8, labelpad=2)
                 if row == 0:
-                    axes.set_title(title, fontsize=9, pad=3)
+                    axes.set_title(title, pad=3)
                 if column == 0:
-                    axes.set_ylabel(problem_title(problem), fontsize=7, labelpad=3)
-        write_foot(
-            figure,
-            f"PSNR of the whole image \N{MIDDLE DOT} {provenance.short()}",
-            width=int(19.5 * width),
-        )
+                    name = problem_title(problem).replace(", ", ",\n")  # a panel is 2.5 cm high
+                    axes.set_ylabel(name, fontsize=8, labelpad=2)
+        write_foot(figure, f"Ours; PSNR of the whole image \N{MIDDLE DOT} {provenance.short()}")
     return figure
 
 
@@ -214,7 +239,7 @@ def save(figure: Figure, path: Path, *, title: str, provenance: Provenance) -> N
     if suffix not in metadata:
         raise ValueError(f"{path}: figures are written as {' or '.join(metadata)}")
     with replacing(path) as beside, matplotlib.rc_context(STYLE):
-        figure.savefig(beside, dpi=200, metadata=metadata[suffix])
+        figure.savefig(beside, dpi=300, metadata=metadata[suffix])
     write_record(Path(path), title=title, provenance=provenance)
 
 
@@ -225,16 +250,18 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def write_foot(figure: Figure, text: str, *, width: int) -> None:
-    """Write text at the foot, wrapped to lines of ``width`` characters at most."""
-    lines = [""]
+def write_foot(figure: Figure, text: str) -> None:
+    """Write text at the foot, broken at its middle dots into lines that fit."""
+    foot = figure.text(0.01, 0.012, "", fontsize=FOOT_SIZE, color="0.3", va="bottom")
+    lines: list[str] = []
     for part in text.split(" \N{MIDDLE DOT} "):
-        joined = f"{lines[-1]} \N{MIDDLE DOT} {part}" if lines[-1] else part
-        if len(joined) > width and lines[-1]:
+        joined = f"{lines[-1]} \N{MIDDLE DOT} {part}" if lines else part
+        foot.set_text(joined)
+        if lines and foot.get_window_extent().width > 0.98 * figure.bbox.width:
             lines.append(part)
         else:
-            lines[-1] = joined
-    figure.text(0.01, 0.012, "\n".join(lines), fontsize=FOOT_SIZE, color="0.3", va="bottom")
+            lines[-1:] = [joined]
+    foot.set_text("\n".join(lines))
 
 
 def _default_view(results: pd.DataFrame) -> View:

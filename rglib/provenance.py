@@ -554,7 +554,7 @@ def _stage(card: Mapping[str, Any]) -> Stage:
 
 def _fixed_points(card: Mapping[str, Any]) -> str:
     """What the card says of the way to x_f and x_g, where it is not the paper's; else nothing."""
-    settings = card.get("equilibrium", {})
+    settings = card.get("equilibrium") or {}  # the cards of older trainings say null
     said = []
     most = settings.get("max_iterations", PAPER_FIXED_POINT_ITERATIONS)
     if most != PAPER_FIXED_POINT_ITERATIONS:

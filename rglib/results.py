@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -322,6 +323,12 @@ def problem_title(problem_id: str) -> str:
     return problem_id
 
 
+def failures(row: pd.Series | Mapping[Hashable, Any]) -> str:
+    """``""`` or, of a row of `summarise`, the words for what diverged: ``diverged (2 of 5)``."""
+    failed = round((1 - row["converged"]) * row["restorations"])
+    return f"diverged ({failed} of {row['restorations']:.0f})" if failed else ""
+
+
 def markdown_table(
     summary: pd.DataFrame, *, table: int, labels: Mapping[str, str], provenance: Provenance
 ) -> str:
@@ -435,9 +442,8 @@ def _row_groups(
     cells = block.set_index(["method", "problem_id"])
 
     def ours(cell: pd.Series, problem: str) -> str:
-        if cell["converged"] < 1:
-            failed = round((1 - cell["converged"]) * cell["restorations"])
-            return f"diverged ({failed} of {cell['restorations']:.0f})"
+        if failed := failures(cell):
+            return failed
         values = _pair(cell["psnr_db"], cell["ssim"])
         spreads = _pair(cell["psnr_std_db"], cell["ssim_std"])
         marked = [

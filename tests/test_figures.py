@@ -1,12 +1,18 @@
+import itertools
 import math
+import re
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab, xyz2lab
+from skimage.color.colorconv import xyz_from_rgb
 from toys import toy_provenance
 
-from rglib.figures import CURVE_STYLES, View, fig1, fig2, save
+from rglib.figures import CURVE_STYLES, FOOT_SIZE, CurveStyle, View, fig1, fig2, save
 from rglib.results import CONVERGENCE_COLUMNS, RESULT_COLUMNS, ResultsError
 
 LABELS = {"pnpreg": "pnpReG", "rerg": "RERG"}
@@ -46,7 +52,7 @@ def images(tmp_path):
 def texts(figure):
     found = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
-        found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+        found += [axes.get_title(), axes.get_title("left"), axes.get_xlabel(), axes.get_ylabel()]
     return found
 
 
@@ -58,8 +64,95 @@ def test_fig2_draws_each_method_in_a_style_of_its_own():
     axes = fig2(curves(), labels=LABELS, provenance=PROVENANCE).axes[0]
     assert [line.get_label() for line in axes.lines] == ["pnpReG", "RERG"]
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [10, 20, 25])
-    for part in zip(*CURVE_STYLES, strict=True):
-        assert len(set(part)) == len(part)
+    for field in fields(CurveStyle):
+        assert len({getattr(style, field.name) for style in CURVE_STYLES}) == len(CURVE_STYLES)
+
+
+# Machado, Oliveira and Fernandes 2009, table 1, severity 1: what a dichromat sees, on linear RGB.
+DICHROMATS = {
+    "protanope": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranope": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanope": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+
+
+def colours():
+    return np.array([tuple(bytes.fromhex(style.colour[1:])) for style in CURVE_STYLES]) / 255
+
+
+def linear(rgb):
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def lightness():
+    """CIE L*, on 0..100: what is left of a colour in grey."""
+    return rgb2lab(colours()[None])[0, :, 0]
+
+
+def test_in_grey_every_pair_of_curves_differs():
+    steps = np.diff(np.sort(lightness()))
+    assert steps.min() > 7
+    of_figure_2 = lightness()[:4]  # the paper's four methods: darker from each to the next
+    assert (np.diff(of_figure_2) < -9).all() and of_figure_2[0] < 65
+
+
+@pytest.mark.parametrize("kind", DICHROMATS)
+def test_to_the_colour_blind_every_pair_of_curves_differs(kind):
+    seen = np.clip(linear(colours()) @ np.array(DICHROMATS[kind]).T, 0, 1)
+    lab = xyz2lab(seen @ xyz_from_rgb.T)
+    for first, second in itertools.combinations(lab, 2):
+        assert deltaE_ciede2000(first, second) > 8
+
+
+def read_pdf(path):
+    """The size of the page in cm, and the types of its fonts."""
+    text = path.read_bytes().decode("latin1")
+    box = re.search(r"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", text)
+    fonts = re.findall(r"/Subtype /(Type\w+|TrueType|CIDFontType\d)", text)
+    return [float(side) / 72 * 2.54 for side in box.groups()], fonts, text
+
+
+def test_figures_have_the_papers_widths_and_embed_their_fonts(tmp_path, images):
+    two = fig2(curves(), labels=LABELS, provenance=PROVENANCE)
+    one = fig1(results(), images=images, labels=LABELS, provenance=PROVENANCE)
+    for figure, width in ((one, 15.8), (two, 7.5)):
+        save(figure, tmp_path / "fig.pdf", title="", provenance=PROVENANCE)
+        (page, _), fonts, text = read_pdf(tmp_path / "fig.pdf")
+        assert page == pytest.approx(width, abs=0.01)
+        assert fonts and "Type3" not in fonts
+        assert text.count("/FontFile2") == text.count("/Type /FontDescriptor") > 0
+        assert ("/Subtype /Image" in text) == (figure is one)  # lines are vectors
+
+
+def test_letters_are_of_8_and_9_points_and_stay_within(images):
+    two = fig2(curves(), labels=LABELS, provenance=PROVENANCE)
+    one = fig1(results(), images=images, labels=LABELS, provenance=PROVENANCE)
+    for figure in (one, two):
+        foot = figure.texts[-1]
+        sizes = {text.get_fontsize() for text in figure.findobj(Text) if text is not foot}
+        assert sizes == {8, 9} and foot.get_fontsize() == FOOT_SIZE
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
+
+
+def test_figures_say_that_they_are_ours(images):
+    for figure in (
+        fig1(results(), images=images, labels=LABELS, provenance=PROVENANCE),
+        fig2(curves(), labels=LABELS, provenance=PROVENANCE),
+    ):
+        assert any("ours" in text.lower() for text in texts(figure))
 
 
 def test_fig2_keeps_its_scale_when_a_curve_falls_out():

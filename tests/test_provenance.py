@@ -1,5 +1,6 @@
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from rglib.provenance import (
     write_machine,
 )
 
+ROOT = Path(__file__).parent.parent
 FILES = {  # a package whose modules import one another
     "__init__.py": "",
     "top.py": """
@@ -145,6 +147,15 @@ def test_configuration_hash_counts_what_moves_numbers():
     assert configuration_hash(CONFIG) == configuration_hash(CONFIG | {"mirrors": ["x"]})
     assert configuration_hash(CONFIG) == configuration_hash(CONFIG | {"threads": {"train": 8}})
     assert configuration_hash(CONFIG) != configuration_hash(CONFIG | {"seeds": [4]})
+
+
+@pytest.mark.parametrize(
+    "card", sorted((ROOT / "weights").glob("*.card.json")), ids=lambda card: card.name
+)
+def test_the_cards_that_are_shipped_can_be_told(card):
+    shipped = json.loads(card.read_text())
+    (stage,) = make_provenance(CONFIG, test_set=SET5, cards=[shipped]).stages
+    assert stage.budget.steps == shipped["steps"]
 
 
 def test_departures_are_loud():

@@ -47,6 +47,7 @@ REPORT = {
     "make_claims",
     "make_fig1",
     "make_fig2",
+    "make_page",
     "all",
 }
 LIMIT = 600  # seconds of any one command
@@ -250,6 +251,28 @@ def test_every_figure_says_what_made_it(finished, figure):
     assert (finished / f"results/{figure}.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_the_page_has_the_numbers_of_the_tables_and_the_curves_of_all_stages(finished):
+    page = (finished / "results/report.html").read_text(encoding="utf-8")
+    for table in TABLES:
+        for row in pd.read_csv(finished / f"results/table{table}.csv").itertuples():
+            cell = rf'data-method="{row.method}" data-problem="{row.problem_id}">\s*'
+            number = r'<div class="psnr_db"><span class="ours[^"]*">([^<]*)<'
+            found = re.search(cell + number, page)
+            assert found.group(1) == f"{row.psnr_db:.2f}"
+    data = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', page, re.S).group(1))
+    stages = {"denoiser", "residual", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}
+    assert set(data["training"]) == stages and all(data["training"].values())
+    assert list(data["convergence"]) == list(data["pictures"]["comparisons"]) == PROBLEMS
+    metadata = json.loads((finished / "results/report.html-metadata.json").read_text())
+    assert metadata["dc:provenance"]["run"] == "test"
+
+
+def test_a_changed_template_writes_the_page_anew(to_plan):
+    with restored(to_plan / "rglib/report/assets/page.html"):
+        to_plan.append("rglib/report/assets/page.html", "<!-- changed -->")
+        assert to_plan.planned() == {"make_page", "all"}
+
+
 def test_every_stage_has_weights_a_card_a_history_and_tensorboard_files(finished):
     for stage in ("denoiser", "residual", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"):
         card = json.loads((finished / f"work/test/models/{stage}/card.json").read_text())
@@ -276,7 +299,7 @@ def test_a_second_run_does_nothing(project):
     assert "Nothing to be done" in project.snakemake()
 
 
-@pytest.mark.parametrize("target", ["tables", "figures", "models"])
+@pytest.mark.parametrize("target", ["tables", "figures", "report", "models"])
 def test_the_targets_are_made_by_a_full_run(to_plan, target):
     assert to_plan.planned(target) == set()
 
@@ -324,7 +347,7 @@ CODE = {
         {"train_pnpreg", "train_rg1", "train_deqgd", "train_rerg"} | evaluate(*BY_DESCENT) | REPORT
     ),
     "rglib/evaluation.py": evaluate(*METHODS) | REPORT,
-    "rglib/claims.py": {"make_claims"},
+    "rglib/claims.py": {"make_claims", "make_page"},
 }
 
 
@@ -558,8 +581,8 @@ def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
     assert evaluate(*METHODS) | REPORT <= jobs
 
 
-def test_the_report_holds_tables_figures_and_claims(project):
-    project.snakemake("--report", "results/report.html")
-    report = (project / "results/report.html").read_text(encoding="utf-8")
+def test_snakemakes_report_holds_tables_figures_and_claims(project):
+    project.snakemake("--report", "results/snakemake.html")
+    report = (project / "results/snakemake.html").read_text(encoding="utf-8")
     for name in ("table1.md", "table2.md", "fig1.png", "fig2.png", "claims.md"):
         assert name in report

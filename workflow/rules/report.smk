@@ -1,6 +1,7 @@
 # From evaluations to tables, figures and the paper's claims, all under results/. These rules take
 # seconds, so they run again whenever the configuration could have changed a number or a footnote.
 from rglib.provenance import configuration_hash
+from rglib.report import assets_digest
 
 GD_METHODS = [m for m in METHODS if config["methods"][m]["algorithm"] == "gradient_descent"]
 CONFIGURATION = f"{config['run']} {configuration_hash(config)}"
@@ -19,6 +20,7 @@ localrules:
     make_claims,
     make_fig1,
     make_fig2,
+    make_page,
     make_ablations,
 
 
@@ -152,6 +154,38 @@ rule make_fig2:
         methods=GD_METHODS,
     script:
         "../scripts/report_fig2.py"
+
+
+rule make_page:
+    input:
+        **MADE_BY,
+        results="results/results.csv",
+        convergence="results/convergence.csv",
+        claims="results/claims.csv",
+        observations=f"{RUN}/evaluation/observations",
+        images=expand(f"{RUN}/evaluation/{{method}}_images", method=METHODS),
+        citation="CITATION.cff",
+    output:
+        html="results/report.html",
+        records=records("results/report.html"),
+    log:
+        f"{RUN}/logs/page.log",
+    conda:
+        "../../environment.yml"
+    params:
+        configuration=CONFIGURATION,
+        seeds=SEEDS,
+        code=MADE_WITH("rglib.report.page", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
+        assets=assets_digest(),
+        descending=GD_METHODS,
+        folder=lambda wildcards, input: dirname(input.observations),
+        histories={
+            stage: f"{RUN}/training/{stage}/history.csv"
+            for stage in OF_ALL_SEEDS
+            if not is_given(stage, config)
+        },
+    script:
+        "../scripts/report_page.py"
 
 
 rule make_ablations:
