@@ -24,6 +24,7 @@ from rglib.fixed_point import Adam, Map, Outcome, Picard, StoppingRule, solve
 from rglib.iterations import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
 from rglib.networks import DRUNet, build, for_inference, load_into
 from rglib.problems import DataGradient, Observation, observe_test_image
+from rglib.progress import progress
 from rglib.theorem import Sides, link_loss
 
 LOGGER = logging.getLogger(__name__)
@@ -177,12 +178,15 @@ def measure_all(
 ) -> pd.DataFrame:
     """`measure` on the centre crop of every image, for every problem; ``sigmas`` by problem id."""
     rows = []
-    for problem_id, sigma in sigmas.items():
-        for image in images:
-            seen = observe_test_image(problem_id, centre(image.pixels, crop)).to(device)
-            row = measure(P, G, seen, sigma=sigma, search=search)
-            rows.append({"problem_id": problem_id, "image": image.name} | row)
-            LOGGER.info("%s", rows[-1])
+    with progress("Theorem 1", total=len(sigmas) * len(images), unit="image") as advance:
+        for problem_id, sigma in sigmas.items():
+            for image in images:
+                advance(0, note=f"{problem_id} {image.name}")
+                seen = observe_test_image(problem_id, centre(image.pixels, crop)).to(device)
+                row = measure(P, G, seen, sigma=sigma, search=search)
+                rows.append({"problem_id": problem_id, "image": image.name} | row)
+                LOGGER.info("%s", rows[-1])
+                advance()
     return pd.DataFrame(rows)
 
 

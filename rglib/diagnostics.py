@@ -89,6 +89,8 @@ def lipschitz(
 class Health:
     """A monitor for training: denoising PSNR of P, stability and restorations of G.
 
+    Its pictures are of the first image: what the network is given, what it makes of it, and x_hat.
+
     Attributes:
         x_hat: validation images (B, 3, H, W) in [0, 1].
         sigma: noise std at which P is judged.
@@ -99,25 +101,29 @@ class Health:
     sigma: float = 25 / 255
     steps: int = 100
 
-    def __call__(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
-        """Numbers for the history; the networks are left as they were."""
-        report: dict[str, float] = {}
+    def __call__(self, networks: Mapping[str, nn.Module]) -> dict[str, float | Tensor]:
+        """Numbers, and pictures (3, H, 3 W) in [0, 1]; the networks are left as they were."""
+        report: dict[str, float | Tensor] = {}
         if "P" in networks:
             report |= self._of_P(networks["P"])
         if "G" in networks:
             report |= self._of_G(networks["G"])
         return report
 
-    def _of_P(self, P: nn.Module) -> dict[str, float]:
+    def _of_P(self, P: nn.Module) -> dict[str, float | Tensor]:
         noise = SeededStep(0, 0).normal(self.x_hat.shape).to(self.x_hat.device)
+        noisy = self.x_hat + self.sigma * noise
         with torch.no_grad():
-            p = P(self.x_hat + self.sigma * noise, self.sigma)
-        return {"psnr_denoised": psnr(p, self.x_hat).mean().item()}
+            p = P(noisy, self.sigma)
+        return {
+            "psnr_denoised": psnr(p, self.x_hat).mean().item(),
+            "denoised": _side_by_side(noisy, p, self.x_hat),
+        }
 
-    def _of_G(self, G: nn.Module) -> dict[str, float]:
+    def _of_G(self, G: nn.Module) -> dict[str, float | Tensor]:
         n = SeededStep(0, 1).normal(self.x_hat.shape).to(self.x_hat.device) / 255
         lowest, highest = extreme_eigenvalues(G, self.x_hat[:2])
-        report = {
+        report: dict[str, float | Tensor] = {
             "rayleigh_clean": rayleigh_quotient(G, self.x_hat, n),
             "rayleigh_noisy": rayleigh_quotient(G, self.x_hat + 10 * n, n),
             "eigenvalue_min": lowest,
@@ -127,6 +133,7 @@ class Health:
             method = GradientDescent(G, solver=Adam(lr), s=s, iterations=self.steps)
             x = method.restore(seen, lambda _: None)
             report[f"psnr_{name}"] = psnr(x, self.x_hat).mean().item()
+            report[name] = _side_by_side(seen.x0, x, self.x_hat)
         return report
 
     def _restorations(self) -> list[tuple[str, Observation, float, float]]:
@@ -140,3 +147,9 @@ class Health:
                 ("deblurred", blur, 0.004, 0.01),
             )
         ]
+
+
+def _side_by_side(*images: Tensor) -> Tensor:
+    """The first of each batch in one picture; what is not finite is black or white."""
+    row = torch.cat([image[0].float() for image in images], dim=-1)
+    return row.nan_to_num(nan=0.0).clamp(0, 1).cpu()

@@ -24,9 +24,9 @@ import rarfile
 import requests
 import urllib3
 from filelock import FileLock
-from tqdm import tqdm
 
 from rglib.files import file_digest, replacing, writing
+from rglib.progress import BYTE, progress
 
 log = logging.getLogger(__name__)
 
@@ -209,13 +209,11 @@ def _receive(archive: Archive, response: requests.Response, part: Path, *, start
         raise DownloadError(
             f"cannot download {archive.url}: expected {archive.bytes} bytes, the server has {total}"
         )
-    bar = tqdm(
-        total=total, initial=start, unit="B", unit_scale=True, desc=archive.file, disable=None
-    )
-    with bar, writing(part), part.open("ab" if start else "wb") as file:
+    counted = progress(archive.file, total=total, done=start, unit=BYTE)
+    with writing(part), part.open("ab" if start else "wb") as file, counted as advance:
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             file.write(chunk)
-            bar.update(len(chunk))
+            advance(len(chunk))
     if total is not None and _size(part) < total:
         raise _TransientError(f"the connection ended after {_size(part)} of {total} bytes")
 
@@ -279,6 +277,7 @@ _OF_THE_MACHINE = (
 @dataclass(frozen=True)
 class _Member:
     name: str
+    offset: int  # about where in the archive's file, for the progress
     regular: bool  # neither folder nor link nor device
     folder: bool
     open: Callable[[], IO[bytes]]
@@ -290,8 +289,8 @@ def _opened(path: Path) -> Iterator[Iterator[_Member]]:
         with zipfile.ZipFile(path) as archive:
             yield _zip_members(archive)
     elif tarfile.is_tarfile(path):
-        with tarfile.open(path) as archive:
-            yield _tar_members(archive)
+        with path.open("rb") as file, tarfile.open(fileobj=file) as archive:
+            yield _tar_members(archive, file.tell)
     elif rarfile.is_rarfile(path):
         with rarfile.RarFile(path) as archive:
             yield _rar_members(archive)
@@ -303,12 +302,24 @@ def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
     for info in archive.infolist():
         mode = info.external_attr >> 16  # 0 in archives that were not made on Unix
         regular = not info.is_dir() and stat.S_IFMT(mode) in (0, stat.S_IFREG)
-        yield _Member(info.filename, regular, info.is_dir(), partial(archive.open, info))
+        yield _Member(
+            name=info.filename,
+            offset=info.header_offset,
+            regular=regular,
+            folder=info.is_dir(),
+            open=partial(archive.open, info),
+        )
 
 
-def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
+def _tar_members(archive: tarfile.TarFile, position: Callable[[], int]) -> Iterator[_Member]:
     for info in archive:
-        yield _Member(info.name, info.isreg(), info.isdir(), partial(_extracted, archive, info))
+        yield _Member(
+            name=info.name,
+            offset=position(),  # what info has is counted in the unpacked bytes
+            regular=info.isreg(),
+            folder=info.isdir(),
+            open=partial(_extracted, archive, info),
+        )
 
 
 def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -320,14 +331,20 @@ def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 def _rar_members(archive: rarfile.RarFile) -> Iterator[_Member]:
     for info in archive.infolist():
-        yield _Member(info.filename, info.is_file(), info.is_dir(), partial(archive.open, info))
+        yield _Member(
+            name=info.filename,
+            offset=info.header_offset,
+            regular=info.is_file(),
+            folder=info.is_dir(),
+            open=partial(archive.open, info),
+        )
 
 
 def _unpack_members(
     members: Iterator[_Member], folder: Path, *, glob: str, limit: int, archive: Path
 ) -> None:
     left = limit
-    for member in tqdm(members, desc=f"unpacking {archive.name}", unit=" members", disable=None):
+    for member in _counted(members, archive):
         path = _safe_path(member.name, archive)
         if member.folder or path.name.startswith(".") or not path.match(glob):
             continue
@@ -343,6 +360,17 @@ def _unpack_members(
             )
     if not any(folder.iterdir()):
         raise UnpackError(f"cannot unpack {archive}: no member matches {glob}")
+
+
+def _counted(members: Iterator[_Member], archive: Path) -> Iterator[_Member]:
+    """The members, with progress by how much of the archive lies before each."""
+    size, passed = _size(archive), 0
+    with progress(f"unpacking {archive.name}", total=size, unit=BYTE) as advance:
+        for member in members:
+            advance(member.offset - passed)
+            passed = member.offset
+            yield member
+        advance(size - passed)
 
 
 def _safe_path(name: str, archive: Path) -> PurePosixPath:

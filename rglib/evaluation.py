@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from rglib.files import file_digest, replacing
 from rglib.fixed_point import solver_named
@@ -29,6 +27,7 @@ from rglib.manifest import Manifest
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.problems import PROBLEMS, Observation, observe_test_image
+from rglib.progress import Advance, progress
 from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record
 
 DIVERGED_ABOVE = (
@@ -41,6 +40,10 @@ Row = Mapping[str, str | int]
 
 class Restorer(Protocol):
     """A method made for one problem."""
+
+    @property
+    def recorded(self) -> int:
+        """How many iterates ``record`` is shown."""
 
     def restore(self, seen: Observation, record: Record) -> Tensor:
         """The restored image (B, 3, H, W); ``record`` is shown every iterate, x0 first."""
@@ -187,19 +190,25 @@ def evaluate(
         fingerprints: for each problem, what its numbers depend on; another one is computed anew.
         device: where to compute.
     """
-    quiet = not sys.stderr.isatty()
-    total = len(restorers) * len(images)
-    with tqdm(total=total, desc=str(row["method"]), unit="image", disable=quiet) as progress:
+    kept = {problem for problem in restorers if _kept(files.kept / problem, fingerprints[problem])}
+    work = {problem: len(images) * method.recorded for problem, method in restorers.items()}
+    counted = progress(
+        str(row["method"]),
+        total=sum(work.values()),
+        done=sum(work[problem] for problem in kept),
+        unit="iteration",
+    )
+    with counted as advance:
         for problem_id, method in restorers.items():
-            folder = files.kept / problem_id
-            if _kept(folder, fingerprints[problem_id]):
-                progress.update(len(images))
+            if problem_id in kept:
                 continue
+            folder = files.kept / problem_id
             shutil.rmtree(folder, ignore_errors=True)
             tables = []
             for image in images:
-                tables.append(_evaluate_image(row, problem_id, method, image, folder, device))
-                progress.update()
+                tables.append(
+                    _evaluate_image(row, problem_id, method, image, folder, device, advance)
+                )
             _keep(folder, fingerprints[problem_id], tables)
     _collect(files, list(restorers))
 
@@ -232,12 +241,18 @@ def _evaluate_image(
     image: GroundTruth,
     folder: Path,
     device: torch.device,
+    advance: Advance,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row of results, and the curve, of one image."""
     seen = observe_test_image(problem_id, image.pixels).to(device)
     values: list[Tensor] = []  # stay on the device: reading one would wait for it
+
+    def record(iterate: Tensor) -> None:
+        values.append(psnr(iterate, seen.x_hat))
+        advance(note=f"{problem_id} {image.name}")
+
     began = time.perf_counter()
-    x = method.restore(seen, lambda iterate: values.append(psnr(iterate, seen.x_hat)))
+    x = method.restore(seen, record)
     curve = torch.cat(values).cpu()
     seconds = time.perf_counter() - began
     best = int(curve.nan_to_num(nan=-torch.inf).argmax().item())

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
-from tqdm import tqdm
 
 from rglib.files import file_digest, replacing
+from rglib.progress import progress
 
 if TYPE_CHECKING:  # torch takes seconds to import, and reading images needs none of it
     from torch import Tensor
@@ -167,14 +167,16 @@ def _fill(path: Path, files: list[tuple[Manifest, FileOfDataset]], n_bytes: int)
     header = {"descr": "|u1", "fortran_order": False, "shape": (n_bytes,)}
     entries, offset = [], 0
     # written, not memory-mapped: where the disk is full that is an error and no SIGBUS
-    with path.open("wb") as pixels:
+    counted = progress("image store", total=len(files), unit="image")
+    with path.open("wb") as pixels, counted as advance:
         np.lib.format.write_array_header_1_0(pixels, header)
-        for manifest, file in tqdm(files, desc="image store", unit=" images", disable=None):
+        for manifest, file in files:
             image = _image_of(manifest, file)
             height, width, _ = image.shape
             pixels.write(image.transpose(2, 0, 1).tobytes())
             entries.append(Entry(manifest.dataset, file.name, offset, height, width, file.sha256))
             offset += image.size
+            advance()
     return entries
 
 

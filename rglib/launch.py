@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str]) -> None:
     (path,) = arguments
     job = Job.read(Path(path))
     _stop_with_parent()
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     torch.set_num_threads(job.threads)
     processes = Group.join(configuration.device(job.settings.device))
     train_stage(job.settings, job.files, weights=job.weights, card=job.card, processes=processes)

@@ -33,6 +33,8 @@ DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the ver
 SECTIONS_APART = ("ablations", "bound", "tuning")  # they move only what is named after them
 KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # others move no result
 
+MODULES_WITHOUT_NUMBERS = ("rglib.progress",)  # they show the work to people and leave it alone
+
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
 CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record
 
@@ -51,9 +53,9 @@ def code_hash(module_name: str, *, root: Path = SOURCE_ROOT) -> str:
     """Hash what a module computes: its statements and those of all it imports from its package.
 
     Comments, docstrings and formatting do not count; nor do other packages, whose versions are in
-    the provenance. Imports are read from the source, nothing is executed. A package's
-    ``__init__.py`` counts for each of its modules, as importing one runs it. Like `ast.dump`, the
-    hash may differ between versions of Python.
+    the provenance, and imported `MODULES_WITHOUT_NUMBERS`. Imports are read from the source,
+    nothing is executed. A package's ``__init__.py`` counts for each of its modules, as importing
+    one runs it. Like `ast.dump`, the hash may differ between versions of Python.
 
     Args:
         module_name: dotted name such as ``"rglib.results"``.
@@ -93,7 +95,7 @@ def _reachable(module_name: str, root: Path) -> dict[str, Path]:
         imported = _imported_names(_parse(path.read_text(encoding="utf-8")), package)
         for candidate in (name, *imported):
             if candidate.split(".")[0] == module_name.split(".")[0]:
-                waiting += _with_parents(candidate)
+                waiting += set(_with_parents(candidate)).difference(MODULES_WITHOUT_NUMBERS)
     return found
 
 

@@ -119,6 +119,11 @@ class GradientDescent:
     ensemble: bool = True
     tile_above: int | None = None
 
+    @property
+    def recorded(self) -> int:
+        """How many iterates `restore` shows."""
+        return self.iterations
+
     @torch.no_grad()
     def restore(self, seen: Observation, record: Record) -> Tensor:
         """Run from x0 and return the last iterate, (B, 3, H, W), neither clamped nor projected."""
@@ -158,6 +163,11 @@ class PnPADMM:
     P: Denoiser
     schedule: ADMMSchedule
     ensemble: bool = True
+
+    @property
+    def recorded(self) -> int:
+        """How many iterates `restore` shows."""
+        return self.schedule.iterations + 1
 
     @torch.no_grad()
     def restore(self, seen: Observation, record: Record) -> Tensor:

@@ -131,6 +131,7 @@ def trainer(settings: StageSettings, files: StageFiles, *, processes: Processes 
         device=device,
         monitor=Health(_health_images(files.validation, budget["crop"]).to(device)),
         processes=processes,
+        description=_description(settings),
     )
 
 
@@ -157,18 +158,8 @@ def train_stage(
         return
     for role, tensors in trained.items():
         save_weights(weights[role], tensors)
-    entry = settings.entry
     content = {
-        "stage": settings.name,
-        "given": False,
-        "objective": entry["objective"],
-        "options": entry["options"],
-        **entry["budget"],
-        "optimiser": entry["optimiser"],
-        **settings.shared,
-        "init": entry["init"],
-        "seed": settings.seed,
-        "network": settings.network,
+        **_description(settings),
         **_data(files.train),
         "device": str(run.device),
         "processes": processes.share.count,
@@ -180,6 +171,22 @@ def train_stage(
         "weights": {role: file_digest(path) for role, path in weights.items()},
     }
     write_card(card, content)
+
+
+def _description(settings: StageSettings) -> dict[str, Any]:
+    entry = settings.entry
+    return {
+        "stage": settings.name,
+        "given": False,
+        "objective": entry["objective"],
+        "options": entry["options"],
+        **entry["budget"],
+        "optimiser": entry["optimiser"],
+        **settings.shared,
+        "init": entry["init"],
+        "seed": settings.seed,
+        "network": settings.network,
+    }
 
 
 def import_stage(

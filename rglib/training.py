@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import os
 import platform
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +21,14 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from rglib.checkpoint import Checkpoints
 from rglib.files import replacing, writing
 from rglib.objectives.losses import Losses, Objective
 from rglib.processes import ALONE, Processes
+from rglib.progress import progress
+
+LOGGER = logging.getLogger(__name__)
 
 NON_FINITE_IN_A_ROW = 20  # updates skipped before a training gives up
 EMA_RAMP = 10  # the average forgets its start within the first steps
@@ -106,7 +109,8 @@ class Stage:
     checkpoint_seconds: float = 60.0
 
 
-Monitor = Callable[[Mapping[str, nn.Module]], dict[str, float]]
+Row = dict[str, float | Tensor]  # numbers, and pictures (3, H, W) in [0, 1]
+Monitor = Callable[[Mapping[str, nn.Module]], Row]
 
 
 class Trainer:
@@ -118,6 +122,8 @@ class Trainer:
 
     Several `Processes` train the same networks, each on its share of every batch, and may resume
     what another number of them began. The first one alone writes files and logs.
+
+    ``description`` is what TensorBoard tells of the training beside the curves.
     """
 
     def __init__(
@@ -131,6 +137,7 @@ class Trainer:
         device: torch.device,
         monitor: Monitor | None = None,
         processes: Processes = ALONE,
+        description: Mapping[str, Any] | None = None,
     ) -> None:
         self.stage = stage
         self.crops = crops
@@ -138,6 +145,7 @@ class Trainer:
         self.device = device
         self.monitor = monitor
         self.processes = processes
+        self.description = description
         self.networks = {role: network.to(device) for role, network in networks.items()}
         for role, network in self.networks.items():
             network.requires_grad_(role in stage.objective.learns)
@@ -181,7 +189,7 @@ class Trainer:
             with replacing(self.folder / "history.csv") as partial:
                 pd.DataFrame(self.history).to_csv(partial, index=False)
 
-    def update(self, x_hat: Tensor) -> dict[str, float]:
+    def update(self, x_hat: Tensor) -> Row:
         """One step on this process's share (B, 3, H, W) of a batch in [0, 1].
 
         Returns:
@@ -211,35 +219,42 @@ class Trainer:
     def _loop(self, asked_to_stop: Callable[[], bool]) -> None:
         stage, saved = self.stage, time.monotonic()
         began, first = time.monotonic(), self.step
-        writer = self._writer()
-        quiet = writer is None or not sys.stderr.isatty()
-        progress = tqdm(total=stage.steps, initial=self.step, unit="step", disable=quiet)
-        while self.step < stage.steps:
-            crops = self.crops.crops(self.step)
-            batch = torch.from_numpy(self.processes.share.of(crops)).to(self.device)
-            row = self.update(batch.float() / 255)
-            if row and writer:
-                rate = len(crops) * (self.step - first) / (time.monotonic() - began)
-                self._log(row | {"images_per_second": rate}, writer)
-                progress.set_postfix(loss=f"{row['loss']:.4g}")
-            progress.update()
-            stop = self.processes.any(asked_to_stop())
-            if stop or time.monotonic() - saved > stage.checkpoint_seconds:
-                self.save()
-                saved = time.monotonic()
-            if stop:
-                raise Interrupted(f"stopped at step {self.step}; run the same command to resume")
+        counted = progress(
+            self.folder.name,
+            total=stage.steps,
+            done=self.step,
+            unit="step",
+            shown=self.processes.first,
+        )
+        with counted as advance, self._writer() as writer:
+            while self.step < stage.steps:
+                crops = self.crops.crops(self.step)
+                batch = torch.from_numpy(self.processes.share.of(crops)).to(self.device)
+                row = self.update(batch.float() / 255)
+                if row and writer:
+                    rate = len(crops) * (self.step - first) / (time.monotonic() - began)
+                    self._log(row | {"images_per_second": rate}, writer)
+                advance(note=f"loss {row['loss']:.4g}" if row else None)
+                stop = self.processes.any(asked_to_stop())
+                if stop or time.monotonic() - saved > stage.checkpoint_seconds:
+                    self.save()
+                    saved = time.monotonic()
+                if stop:
+                    raise Interrupted(
+                        f"stopped at step {self.step}; run the same command to resume"
+                    )
         self.save()
-        progress.close()
-        if writer:
-            writer.close()
 
-    def _writer(self) -> SummaryWriter | None:
-        if self.processes.first:
-            return SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
-        return None
+    def _writer(self) -> AbstractContextManager[SummaryWriter | None]:
+        if not self.processes.first:
+            return nullcontext()
+        writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+        if self.description is not None and self.step == 0:
+            text = json.dumps(self.description, indent=1)
+            writer.add_text("description", f"```json\n{text}\n```", 0)
+        return writer
 
-    def _row(self, losses: Losses) -> dict[str, float]:
+    def _row(self, losses: Losses) -> Row:
         """Of the whole batch: losses, gradient norm of each term, the objective's statistics."""
         row = {"step": self.step, "lr": self.adam.param_groups[0]["lr"]}
         own = {"loss": losses.total.item(), "skipped_in_a_row": self.skipped_in_a_row}
@@ -255,18 +270,23 @@ class Trainer:
         statistics = {name: means.pop(name) for name in losses.statistics}
         return row | means | self._health() | statistics
 
-    def _health(self) -> dict[str, float]:
+    def _health(self) -> Row:
         """What the monitor says, where it is time to ask; of one process, as all would say it."""
         monitor, every = self.monitor, self.stage.monitor_every
         if monitor is None or every is None or self.step % every or not self.processes.first:
             return {}
         return monitor(self.networks)
 
-    def _log(self, row: dict[str, float], writer: SummaryWriter) -> None:
-        self.history.append(row)
+    def _log(self, row: Row, writer: SummaryWriter) -> None:
+        numbers = {name: value for name, value in row.items() if not isinstance(value, Tensor)}
+        self.history.append(numbers)
+        step = int(numbers["step"])
         for name, value in row.items():
-            writer.add_scalar(name, value, int(row["step"]))
-        print({k: float(f"{v:.4g}") for k, v in row.items()}, flush=True)
+            if isinstance(value, Tensor):
+                writer.add_image(name, value, step)
+            else:
+                writer.add_scalar(name, value, step)
+        LOGGER.info("%s", {name: float(f"{value:.4g}") for name, value in numbers.items()})
 
     def _update_average(self) -> None:
         if self.stage.ema is not None:
@@ -310,7 +330,7 @@ class Trainer:
         self.adam.load_state_dict(state["adam"])
         self.average = [tensor.to(self.device) for tensor in state["average"]]
         if self.step and self.processes.first:
-            print(f"resumed at step {self.step} of {self.stage.steps}", flush=True)
+            LOGGER.info("resumed at step %d of %d", self.step, self.stage.steps)
 
 
 @contextmanager

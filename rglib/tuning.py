@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rglib.images import read_image, to_tensor
 from rglib.manifest import Manifest
 from rglib.metrics import psnr
 from rglib.problems import PROBLEMS, Observation, observe_test_image
+from rglib.progress import progress
 
 Config = Mapping[str, Any]
 
@@ -97,26 +99,36 @@ def tune(
         problem: [observe_test_image(problem, image.pixels).to(device) for image in images]
         for problem in problems
     }
-    rows = []
+    methods = {}
     for settings in candidates(entry, config["tuning"][algorithm]):
         changed = {**config, section: {**config[section], target: {**entry, **settings}}}
-        reached = {
-            problem: mean_psnr(restorer(algorithm, problem, network, changed), seen[problem])
-            for problem in problems
+        methods[json.dumps(settings)] = {
+            problem: restorer(algorithm, problem, network, changed) for problem in problems
         }
-        rows += [
+    work = len(images) * sum(m.recorded for by in methods.values() for m in by.values())
+    with progress(f"tuning {target}", total=work, unit="iteration") as advance:
+        reached = {
+            settings: {
+                problem: mean_psnr(made, seen[problem], partial(advance, note=settings))
+                for problem, made in by.items()
+            }
+            for settings, by in methods.items()
+        }
+    table = pd.DataFrame(
+        [
             {
                 "algorithm": algorithm,
                 "method": method,
                 "target": target,
-                "settings": json.dumps(settings),
+                "settings": settings,
                 "problem_id": problem,
                 "psnr_db": value,
-                "target_psnr_db": sum(reached.values()) / len(reached),
+                "target_psnr_db": sum(values.values()) / len(values),
             }
-            for problem, value in reached.items()
+            for settings, values in reached.items()
+            for problem, value in values.items()
         ]
-    table = pd.DataFrame(rows)
+    )
     best = _best(table, tolerance_db=config["tuning"]["tolerance_db"])
     return table.assign(chosen=table["settings"] == best)
 
@@ -129,9 +141,16 @@ def _best(table: pd.DataFrame, *, tolerance_db: float) -> str:
     return str(cheapest.loc[reached[cheapest.index].idxmax(), "settings"])
 
 
-def mean_psnr(method: Restorer, observations: Sequence[Observation]) -> float:
-    """Mean PSNR (dB) of the last iterate; nan if one restoration is not finite."""
-    values = [psnr(method.restore(seen, _ignore), seen.x_hat).item() for seen in observations]
+def mean_psnr(
+    method: Restorer, observations: Sequence[Observation], advance: Callable[[], None]
+) -> float:
+    """Mean PSNR (dB) of the last iterate; nan if one restoration is not finite.
+
+    ``advance`` is called for every iterate.
+    """
+    values = [
+        psnr(method.restore(seen, lambda _: advance()), seen.x_hat).item() for seen in observations
+    ]
     mean = sum(values) / len(values)
     return mean if math.isfinite(mean) else math.nan
 
@@ -139,7 +158,3 @@ def mean_psnr(method: Restorer, observations: Sequence[Observation]) -> float:
 def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     """The tables of all targets as one."""
     return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)[list(COLUMNS)]
-
-
-def _ignore(_: torch.Tensor) -> None:
-    pass

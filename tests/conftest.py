@@ -1,9 +1,13 @@
 """What several test files share: Set5, small networks, and a prior with a closed form."""
 
+import logging
 import os
 import resource
+import select
 import subprocess
-from contextlib import contextmanager
+import termios
+import tty
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, replace
 
 import pytest
@@ -98,6 +102,37 @@ def linear_prior():
         return LinearPrior(vectors @ torch.diag(torch.linspace(1, 3, entries).double()) @ vectors.T)
 
     return make
+
+
+@pytest.fixture
+def told(caplog, monkeypatch):
+    """A function that returns the lines of progress so far, of which there is one for each step."""
+    monkeypatch.setattr("rglib.progress.INTERVAL", 0.0)
+    caplog.set_level(logging.INFO, "rglib.progress")
+    return lambda: [r.getMessage() for r in caplog.records if r.name == "rglib.progress"]
+
+
+@pytest.fixture(scope="session")
+def terminal():
+    """A context in which stderr is a terminal; its value returns what came up there since."""
+
+    @contextmanager
+    def opened():
+        ours, theirs = os.openpty()
+        tty.setraw(theirs)
+        termios.tcsetwinsize(theirs, (24, 100))
+
+        def seen():
+            text = b""
+            while select.select([ours], [], [], 0.1)[0]:  # it takes a moment to arrive
+                text += os.read(ours, 1 << 16)
+            return text.decode()
+
+        with open(theirs, "w", encoding="utf-8") as screen, redirect_stderr(screen):
+            yield seen
+        os.close(ours)
+
+    return opened
 
 
 @pytest.fixture

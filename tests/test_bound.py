@@ -205,7 +205,7 @@ def test_a_search_that_runs_out_of_steps_is_not_called_converged(prior, perturbe
 # --- networks -------------------------------------------------------------------------------------
 
 
-def test_the_table_has_a_row_for_every_problem_and_image_and_its_columns_are_described(tiny):
+def test_the_table_has_a_row_for_every_problem_and_image_and_its_columns_are_described(tiny, told):
     pixels = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0))
     search = Search.of(
         {"iterations": 2, "tolerance": 1e-13, "power_iterations": 2},
@@ -223,6 +223,7 @@ def test_the_table_has_a_row_for_every_problem_and_image_and_its_columns_are_des
     assert list(table["problem_id"]) == ["completion90"] * 2 + ["sr3_gaussian_n0.01"] * 2
     assert list(table["image"]) == ["a", "b"] * 2
     assert ["method", "problem_id", "image", "denoiser", *table.columns[2:]] == list(COLUMNS)
+    assert told()[-1].startswith("Theorem 1: image 4 of 4, sr3_gaussian_n0.01 b, ")
 
 
 @pytest.mark.parametrize(("size", "shape"), [(32, (32, 32)), (45, (40, 45)), (64, (40, 48))])

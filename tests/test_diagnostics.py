@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor
 
 from rglib.diagnostics import Health, extreme_eigenvalues, rayleigh_quotient
 
@@ -60,8 +61,10 @@ def test_the_monitor_judges_what_there_is_and_leaves_the_networks_alone(tiny):
     networks = {"P": tiny("P"), "G": tiny("G")}
     before = {r: [p.clone() for p in n.parameters()] for r, n in networks.items()}
     report = health(networks)
-    assert set(health({"P": networks["P"]})) == {"psnr_denoised"}
-    assert set(report) == {
+    assert set(health({"P": networks["P"]})) == {"psnr_denoised", "denoised"}
+    pictures = {name: report[name] for name in ("denoised", "completed", "deblurred")}
+    numbers = {name: value for name, value in report.items() if name not in pictures}
+    assert set(numbers) == {
         "psnr_denoised",
         "rayleigh_clean",
         "rayleigh_noisy",
@@ -70,7 +73,9 @@ def test_the_monitor_judges_what_there_is_and_leaves_the_networks_alone(tiny):
         "psnr_completed",
         "psnr_deblurred",
     }
-    assert report == health(networks)  # no randomness of its own
+    again = health(networks)  # no randomness of its own
+    assert {name: again[name] for name in numbers} == numbers
+    assert all(torch.equal(again[name], picture) for name, picture in pictures.items())
     assert all(p.grad is None for n in networks.values() for p in n.parameters())
     for role, network in networks.items():
         assert all(map(torch.equal, before[role], network.parameters()))
@@ -82,3 +87,25 @@ def test_the_monitors_figures_are_those_of_a_known_g():
     for name in ("rayleigh_clean", "rayleigh_noisy", "eigenvalue_min", "eigenvalue_max"):
         assert report[name] == pytest.approx(2.5, rel=1e-2)
     assert report["psnr_denoised"] == pytest.approx(20, abs=1e-3)
+
+
+def test_the_monitors_pictures_show_what_a_network_is_given_what_it_makes_of_it_and_the_truth():
+    x_hat = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    given = []
+
+    def P(z: Tensor, sigma: float) -> Tensor:
+        given.append(z)
+        return torch.full_like(z, torch.nan)
+
+    report = Health(x_hat, steps=3)({"P": P, "G": lambda x: 0 * x})
+    pictures = [report[name] for name in ("denoised", "completed", "deblurred")]
+    for picture in pictures:
+        assert picture.shape == (3, 32, 96)
+        assert 0 <= picture.min() and picture.max() <= 1
+        assert torch.equal(picture[..., 64:], x_hat[0])
+    noisy, denoised = pictures[0][..., :32], pictures[0][..., 32:64]
+    assert torch.equal(noisy, given[0][0].clamp(0, 1)) and (denoised == 0).all()
+    start, completed = pictures[1][..., :32], pictures[1][..., 32:64]
+    kept = (start == x_hat[0]).all(dim=0)  # the other pixels are grey
+    assert 0.1 < kept.float().mean() < 0.3 and (start[:, ~kept] == 0.5).all()
+    torch.testing.assert_close(completed, start)  # without a prior it stays

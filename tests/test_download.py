@@ -2,6 +2,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 import tarfile
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import killing
+import numpy as np
 import pytest
 import rarfile
 
@@ -106,6 +108,14 @@ def test_downloads_and_leaves_no_part(server, tmp_path):
     path = download(archive_of(server), tmp_path / "new")
     assert path.read_bytes() == CONTENT
     assert {p.name for p in path.parent.iterdir()} <= {"data.bin", "data.bin.lock"}
+
+
+def test_progress_counts_the_bytes_with_those_that_were_there(server, tmp_path, told):
+    (tmp_path / "data.bin.part").write_bytes(CONTENT[:24_000])
+    server.pause = 0.01
+    download(archive_of(server), tmp_path)
+    assert told()[-1].startswith("data.bin: byte 1.02M of 1.02M, ")
+    assert len(CONTENT) == 1_024_000
 
 
 def test_a_verified_file_is_not_fetched_again(server, tmp_path):
@@ -334,6 +344,16 @@ def make(request, tmp_path):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_progress_counts_how_much_of_the_archive_is_read(make, tmp_path, told):
+    noise = np.random.default_rng(0).integers(0, 256, (10, 40_000), np.uint8)  # hardly compresses
+    archive = make({f"Set/images/{n}.png": row.tobytes() for n, row in enumerate(noise)})
+    unpack(archive, tmp_path / "set", members="*.png")
+    read = [re.match(rf"unpacking {archive.name}: byte (\S+)k of ", line)[1] for line in told()[1:]]
+    assert len(read) == 10 and read == sorted(read, key=float)
+    assert float(read[-1]) == pytest.approx(archive.stat().st_size / 1000, rel=0.01)
+    assert float(read[5]) == pytest.approx(float(read[-1]) * 6 / 10, rel=0.15)
 
 
 def test_unpacks_only_what_is_wanted(make, tmp_path):

@@ -81,6 +81,7 @@ class Scripted:
 
     def __init__(self, *iterates):
         self.iterates, self.asked = iterates, 0
+        self.recorded = 1 + len(iterates)
 
     def restore(self, seen, record):
         self.asked += 1
@@ -123,6 +124,22 @@ def test_a_row_reports_the_last_iterate_and_the_best_beside_it(images, files):
         curve = curves[curves["image"] == image.name]
         assert curve["iteration"].tolist() == [0, 1, 2]
         assert curve["psnr_db"].iloc[0] == pytest.approx(row.psnr_start_db, abs=1e-4)
+
+
+def test_progress_counts_the_iterates_of_what_is_missing(images, files, told):
+    methods = {problem: Scripted(stay, stay) for problem in PROBLEMS}
+    run({"completion80": methods["completion80"]}, images, files)
+    assert [line.split(", ")[0] for line in told()] == [
+        f"rerg: iteration {n} of 6" for n in range(1, 7)
+    ]
+    run(methods, images, files)  # one of the two problems is kept
+    again = told()[6:]
+    assert [line.split(", ")[0] for line in again] == [
+        f"rerg: iteration {n} of 12" for n in range(7, 13)
+    ]
+    assert [line.split(", ")[1] for line in again] == ["deblur_s1.6 one"] * 3 + [
+        "deblur_s1.6 two"
+    ] * 3
 
 
 def test_results_follow_the_order_of_the_problems_and_images_lie_in_their_folders(images, files):
@@ -260,6 +277,16 @@ def test_a_network_is_evaluated_on_every_problem_and_image(role, steps, method, 
     settings = SETTINGS if role == "G" else ADMM
     x = restorer(algorithm, "deblur_s1.6", network, settings).restore(seen, lambda _: None)
     assert results["psnr_db"].iloc[3] == pytest.approx(psnr(x, seen.x_hat).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("role", ["G", "P"])
+def test_progress_moves_no_number(role, method, terminal, monkeypatch):
+    quiet = method(role)
+    monkeypatch.setattr("rglib.progress.INTERVAL", 0.0)
+    with terminal() as seen:
+        shown = method(role, code=["to evaluate it again"])
+        assert "rerg: 100%" in seen()
+    pd.testing.assert_frame_equal(quiet.drop(columns="seconds"), shown.drop(columns="seconds"))
 
 
 def with_lr(lr):

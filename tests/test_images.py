@@ -255,6 +255,14 @@ def test_turned_images_keep_their_place(tmp_path):
     np.testing.assert_array_equal(store.image(1).transpose(1, 2, 0), noise(9, 9))
 
 
+def test_progress_counts_the_images(tmp_path, told):
+    build_store([manifest_of(tmp_path)], tmp_path / "store", min_size=8)
+    n = len(SIZES)
+    assert [line.split(",")[0] for line in told()] == [
+        f"image store: image {i} of {n}" for i in range(1, n + 1)
+    ]
+
+
 def test_nothing_left_is_an_error(tmp_path):
     with pytest.raises(ImageError, match=r"toy.*at least 65"):
         build_store([manifest_of(tmp_path)], tmp_path / "store", min_size=65)

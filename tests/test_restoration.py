@@ -101,6 +101,7 @@ def run(method, seen):
     """The iterates that a method shows, and what it returns."""
     shown = []
     result = method.restore(seen, lambda x: shown.append(x.clone()))
+    assert len(shown) == method.recorded
     return shown, result
 
 

@@ -1,4 +1,7 @@
 import errno
+import io
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from rglib.checkpoint import Checkpoints
@@ -52,7 +57,9 @@ class Noise:
 def make(tiny, tmp_path):
     """A function that makes a Trainer with networks of its own."""
 
-    def trainer(stage=DENOISER, crops=None, *, folder="run", seed=0, monitor=None):
+    def trainer(
+        stage=DENOISER, crops=None, *, folder="run", seed=0, monitor=None, description=None
+    ):
         return Trainer(
             stage,
             {role: tiny(role, seed=seed) for role in stage.objective.learns},
@@ -61,6 +68,7 @@ def make(tiny, tmp_path):
             fingerprint="test",
             device=CPU,
             monitor=monitor,
+            description=description,
         )
 
     return trainer
@@ -440,3 +448,80 @@ def test_the_monitor_is_asked_at_its_own_pace(make):
     run = make(replace(DENOISER, log_every=1, monitor_every=4), monitor=monitor)
     run.run()
     assert [row["step"] for row in run.history if "health" in row] == [0, 4, 8]
+
+
+# --- TensorBoard and progress ---------------------------------------------------------------------
+
+
+def with_health(networks):
+    """A number and a picture: the average weight, and the monitor's own noise."""
+    average = torch.cat([p.flatten() for p in networks["P"].parameters()]).mean().item()
+    return {"health": average, "restored": torch.linspace(0, 1, 3 * 8 * 16).view(3, 8, 16)}
+
+
+@pytest.fixture
+def events(tmp_path):
+    """A function that reads what TensorBoard shows of a training."""
+
+    def read(folder="run"):
+        everything = {"scalars": 0, "images": 0, "tensors": 0}
+        return EventAccumulator(str(tmp_path / folder / "tensorboard"), everything).Reload()
+
+    return read
+
+
+WATCHED = replace(DENOISER, log_every=2, monitor_every=4)
+DESCRIPTION = {"stage": "denoiser", "optimiser": {"lr": 1e-3}}
+
+
+def test_tensorboard_has_every_number_of_the_history(make, events):
+    run = make(WATCHED, monitor=with_health)
+    run.run()
+    seen = events()
+    names = {name for row in run.history for name in row}
+    assert set(seen.Tags()["scalars"]) == names and "health" in names
+    for name in names:
+        ours = [(row["step"], row[name]) for row in run.history if name in row]
+        shown = [(event.step, event.value) for event in seen.Scalars(name)]
+        np.testing.assert_allclose(shown, ours, rtol=1e-6)
+
+
+def test_tensorboard_tells_what_was_trained_once(make, events):
+    with pytest.raises(PowerCut):
+        make(crops=cut_at(5), description=DESCRIPTION).run()
+    make(description=DESCRIPTION).run()
+    (event,) = events().Tensors("description/text_summary")
+    (text,) = event.tensor_proto.string_val
+    first, *middle, last = text.decode().splitlines()
+    assert (event.step, first, last) == (0, "```json", "```")
+    assert json.loads("\n".join(middle)) == DESCRIPTION
+
+
+def test_tensorboard_shows_the_monitors_pictures_and_the_history_does_not(make, events):
+    run = make(WATCHED, monitor=with_health)
+    run.run()
+    shown = events().Images("restored")
+    assert [event.step for event in shown] == [0, 4, 8]
+    pixels = np.asarray(Image.open(io.BytesIO(shown[0].encoded_image_string)))
+    picture = with_health(run.networks)["restored"].permute(1, 2, 0).numpy()
+    assert np.abs(pixels / 255 - picture).max() <= 1 / 255
+    assert all("restored" not in row for row in run.history)
+
+
+def test_what_is_told_and_shown_moves_no_bit(make, terminal, told):
+    expected = make(folder="quiet").run()
+    with terminal() as seen:
+        watched = make(WATCHED, monitor=with_health, description=DESCRIPTION, folder="watched")
+        assert_same_bits(watched.run(), expected)
+        assert "watched: 100%" in seen()
+    loss = f"loss {watched.history[-1]['loss']:.4g}"
+    assert told()[-1].startswith(f"watched: step 12 of 12, {loss}, 00:00 left")
+
+
+def test_progress_goes_on_where_the_training_does(make, told):
+    with pytest.raises(PowerCut):
+        make(crops=cut_at(5)).run()
+    before = len(told())
+    make().run()
+    steps = [int(re.match(r"run: step (\d+) of 12", line)[1]) for line in told()]
+    assert steps[:before] == [1, 2, 3, 4, 5] and steps[before:] == [6, 7, 8, 9, 10, 11, 12]

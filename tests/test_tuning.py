@@ -205,6 +205,16 @@ def test_every_candidate_has_the_psnr_of_its_restoration():
     assert table.loc[table["chosen"], "psnr_db"].tolist() == [table["psnr_db"].max()]
 
 
+def test_progress_counts_the_iterations_of_all_candidates(told):
+    tried("sr2_gaussian_n0", gradient_descent={"lr": [0.01, 0.025], "s_255": [0.5]})
+    first, last = json.dumps({"lr": 0.01, "s_255": 0.5}), json.dumps({"lr": 0.025, "s_255": 0.5})
+    expected = [
+        f"tuning sr2_gaussian_n0: iteration {n} of 24, {first if n <= 12 else last}, "
+        for n in range(1, 25)
+    ]
+    assert [line.rpartition(", ")[0] + ", " for line in told()] == expected
+
+
 def test_a_candidate_that_is_not_finite_is_kept_in_the_table_and_never_chosen():
     def explosive(x):
         return x * math.inf if x.abs().max() > 1.2 else torch.zeros_like(x)
@@ -239,9 +249,7 @@ def test_of_what_is_about_as_good_the_fewest_iterations_are_chosen(
     tolerance_db, chosen, monkeypatch
 ):
     reached = {8: 29.5, 16: 30.0, 24: 30.02}
-    monkeypatch.setattr(
-        tuning, "mean_psnr", lambda method, seen: reached[method.schedule.iterations]
-    )
+    monkeypatch.setattr(tuning, "mean_psnr", lambda method, *_: reached[method.schedule.iterations])
     grid = {"iterations": [8, 16, 24], "sigma_first_255": [49], "sigma_last_255": [1]}
     settings = config(pnp_admm=grid, tolerance_db=tolerance_db)
     table = tune("deblurring", "pnp_admm", None, [], method="gauss", config=settings, device=CPU)

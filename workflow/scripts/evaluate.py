@@ -1,7 +1,7 @@
 """Evaluate one method on every problem and test image."""
 
+import logging
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -21,20 +21,22 @@ files = EvaluationFiles(
     kept=Path(params.kept),
 )
 print(f"evaluating {snakemake.wildcards.method}: log in {snakemake.log[0]}", file=sys.stderr)
-with open(snakemake.log[0], "w", buffering=1) as log, redirect_stdout(log):
-    evaluate_method(
-        params.method,
-        seed=params.seed,
-        algorithm=params.algorithm,
-        role=params.role,
-        weights=Path(snakemake.input.weights[0]),
-        network=params.network,
-        problems=params.problems,
-        settings=params.settings,
-        manifest=Manifest.read(Path(snakemake.input.test_set)),
-        files=files,
-        device=on,
-        precision=params.precision,
-        code=params.code,
-    )
+logging.basicConfig(
+    filename=snakemake.log[0], filemode="w", level=logging.INFO, format="%(message)s"
+)
+evaluate_method(
+    params.method,
+    seed=params.seed,
+    algorithm=params.algorithm,
+    role=params.role,
+    weights=Path(snakemake.input.weights[0]),
+    network=params.network,
+    problems=params.problems,
+    settings=params.settings,
+    manifest=Manifest.read(Path(snakemake.input.test_set)),
+    files=files,
+    device=on,
+    precision=params.precision,
+    code=params.code,
+)
 write_machine(Path(outputs.machine), device=str(on))

@@ -7,8 +7,9 @@ from pathlib import Path
 from rglib.datasets import mirror_folders, resolve_test
 from rglib.evaluation import check_sizes, read_test_images
 
-# on the terminal too: a stand-in must not go unseen
-handlers = [logging.FileHandler(snakemake.log[0], mode="w"), logging.StreamHandler()]
+terminal = logging.StreamHandler()
+terminal.setLevel(logging.WARNING)  # a stand-in must not go unseen
+handlers = [logging.FileHandler(snakemake.log[0], mode="w"), terminal]
 logging.basicConfig(handlers=handlers, level=logging.INFO, format="%(message)s")
 manifest = resolve_test(
     snakemake.params.id,

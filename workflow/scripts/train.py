@@ -1,7 +1,7 @@
 """Train one stage, resuming from its checkpoint, in this process or in several."""
 
+import logging
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -21,5 +21,5 @@ print(f"training {params.stage}: log in {log_file}", file=sys.stderr)
 if processes > 1:
     job = Job(settings, files, weights=weights, card=card, threads=threads)
     become_torchrun(job, processes=processes, log=log_file)
-with log_file.open("a", buffering=1) as log, redirect_stdout(log):
-    train_stage(settings, files, weights=weights, card=card)
+logging.basicConfig(filename=log_file, level=logging.INFO, format="%(message)s")
+train_stage(settings, files, weights=weights, card=card)
