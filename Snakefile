@@ -59,7 +59,7 @@ localrules:
 rule tables:
     input:
         recorded("results/results.csv", "results/claims.csv", "results/claims.md"),
-        recorded(*expand("results/table{n}.{format}", n=[1, 2], format=["csv", "md", "tex"])),
+        recorded(*expand("results/table{n}.{format}", n=TABLES, format=["csv", "md", "tex"])),
 
 
 rule figures:

@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rglib.diagnostics import lipschitz
 from rglib.evaluation import GroundTruth, centre
 from rglib.fixed_point import Adam, Map, Outcome, Picard, StoppingRule, solve
 from rglib.iterations import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
-from rglib.networks import DRUNet, build, for_inference, load_into
+from rglib.networks import build, for_inference, load_into
 from rglib.problems import DataGradient, Observation, observe_test_image
 from rglib.progress import progress
 from rglib.theorem import Sides, link_loss
@@ -190,7 +190,7 @@ def measure_all(
     return pd.DataFrame(rows)
 
 
-def in_float32(role: str, weights: Path, *, network: Config, device: torch.device) -> DRUNet:
+def in_float32(role: str, weights: Path, *, network: Config, device: torch.device) -> nn.Module:
     """The network for a role, with widths and blocks as configured, from its weights.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rglib.extensions import is_own, make
 from rglib.fixed_point import StoppingRule, solver_named
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
@@ -51,7 +52,13 @@ def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
 
 
 def objective(name: str, options: Config, shared: Config) -> Objective:
-    """An objective from its name and options; a new objective gets its line here."""
+    """An objective from its name and options, or ``module:Class`` of one's own.
+
+    Raises:
+        ExtensionError: one's own cannot be made.
+    """
+    if is_own(name):
+        return make(name, options, given=shared)
     builders: dict[str, Callable[[Config], Objective]] = {
         "denoising": _denoising,
         "residual_start": lambda o: _residual_start(o, shared["training_problems"]),
@@ -79,7 +86,7 @@ def _residual_start(options: Config, problems: Config) -> ResidualStart:
         s=options["s_255"] / 255,
         noise_max=options["noise_max_255"] / 255,
         degraded=options["degraded"],
-        distribution=_distribution(problems),
+        distribution=TrainingDistribution.of(problems),
     )
 
 
@@ -99,25 +106,9 @@ def _equilibrium(options: Config, shared: Config, problems: Config) -> Equilibri
         eta_fb=shared["eta_fb"],
         eta_gd=shared["eta_gd"],
         solver=solver_named(shared["solver"], lr=shared["eta_gd"]),
-        stop=StoppingRule(
-            max_iterations=shared["max_iterations"],
-            tolerance=shared["tolerance"],
-            guard=shared["guard"],
-            per_image=shared["per_image"],
-        ),
+        stop=StoppingRule.of(shared),
         link_variance=shared["link_variance"],
         backward_terms=shared["backward_terms"],
         x0=shared["x0"],
-        distribution=_distribution(problems),
-    )
-
-
-def _distribution(problems: Config) -> TrainingDistribution:
-    return TrainingDistribution(
-        sigma_max=problems["sigma_max_255"] / 255,
-        sigma_b_max=problems["sigma_b_max"],
-        factors=tuple(problems["factors"]),
-        kernels=tuple(problems["kernels"]),
-        drop_max=problems["drop_max"],
-        shared_masks=problems["shared_masks"],
+        distribution=TrainingDistribution.of(problems),
     )

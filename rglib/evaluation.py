@@ -26,7 +26,7 @@ from rglib.images import ImageError, read_image, to_tensor, to_uint8, write_png
 from rglib.manifest import Manifest
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
-from rglib.problems import PROBLEMS, Observation, observe_test_image
+from rglib.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
 from rglib.progress import Advance, progress
 from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record
 
@@ -75,7 +75,7 @@ def evaluate_method(
     role: str,
     weights: Path,
     network: Config,
-    problems: Sequence[str],
+    problems: Mapping[str, Config],
     settings: Config,
     manifest: Manifest,
     files: EvaluationFiles,
@@ -85,9 +85,10 @@ def evaluate_method(
 ) -> None:
     """Evaluate the network ``role`` in ``weights`` by an algorithm, see `restorer` and `evaluate`.
 
-    ``seed`` is that of the training, for the tables; ``network`` is widths and blocks; ``settings``
-    the sections of the configuration that the algorithm reads; ``code`` the hashes of the code, for
-    the fingerprints.
+    ``seed`` is that of the training, for the tables; ``network`` and ``settings`` are sections of
+    the configuration, the latter those that the algorithm reads; ``problems`` says by id what
+    those of one's own are, see `rglib.problems.degradations`; ``code`` is the hashes of the code,
+    for the fingerprints.
 
     Raises:
         WeightsError: the weights belong to another network.
@@ -99,32 +100,49 @@ def evaluate_method(
     load_into(model, weights)
     model = for_inference(model, device)
     images = read_test_images(manifest)
-    check_sizes(manifest, images, problems)
+    kinds = degradations(problems)
+    check_sizes(manifest, images, kinds)
     common = [name, seed, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
-    own = {problem: _settings_of(problem, settings) for problem in problems}
+    own = {
+        problem: [definition, _settings_of(problem, settings, task=kinds[problem].task)]
+        for problem, definition in problems.items()
+    }
     evaluate(
         {"method": name, "seed": seed},
-        {problem: restorer(algorithm, problem, model, settings) for problem in problems},
+        {
+            problem: restorer(algorithm, problem, model, settings, degradation=kind)
+            for problem, kind in kinds.items()
+        },
         images,
         files,
         fingerprints={problem: fingerprint(common, own[problem]) for problem in problems},
         device=device,
+        degradations=kinds,
     )
 
 
-def restorer(algorithm: str, problem_id: str, network: torch.nn.Module, config: Config) -> Restorer:
+def restorer(
+    algorithm: str,
+    problem_id: str,
+    network: torch.nn.Module,
+    config: Config,
+    *,
+    degradation: Degradation | None = None,
+) -> Restorer:
     """The method for one problem, from its entries in the configuration.
 
-    ``config`` holds ``evaluation``, and ``problems`` or ``admm``.
+    ``config`` holds ``evaluation``, and ``problems`` or ``admm``; ``degradation`` is that of the
+    problem where this is none of the twelve.
     """
+    degradation = degradation or PROBLEMS[problem_id]
     if algorithm == "pnp_admm":
-        schedule = config["admm"][PROBLEMS[problem_id].task]
+        schedule = config["admm"][degradation.task]
         return PnPADMM(
             network,
             ADMMSchedule(
                 iterations=schedule["iterations"],
                 sigma_first=schedule["sigma_first_255"] / 255,
-                sigma_last=max(schedule["sigma_last_255"] / 255, PROBLEMS[problem_id].sigma),
+                sigma_last=max(schedule["sigma_last_255"] / 255, degradation.sigma),
                 sigma_min=config["admm"]["sigma_min_255"] / 255,
             ),
             ensemble=config["evaluation"]["ensemble"],
@@ -145,15 +163,16 @@ def read_test_images(manifest: Manifest) -> list[GroundTruth]:
     return [GroundTruth(file.name, to_tensor(read_image(file.path))) for file in manifest.images]
 
 
-def check_sizes(manifest: Manifest, images: Sequence[GroundTruth], problems: Sequence[str]) -> None:
+def check_sizes(
+    manifest: Manifest, images: Sequence[GroundTruth], problems: Mapping[str, Degradation]
+) -> None:
     """Find out before the work whether every image is large enough for every problem.
 
     Raises:
         ImageError: one is not; the message names it, the problem and what to do.
     """
     for file, image in zip(manifest.images, images, strict=True):
-        for problem_id in problems:
-            degradation = PROBLEMS[problem_id]
+        for problem_id, degradation in problems.items():
             height, width = degradation.crop(image.pixels).shape[-2:]
             needed = max(degradation.smallest, SSIM_WINDOW)
             if min(height, width) < needed:
@@ -179,6 +198,7 @@ def evaluate(
     *,
     fingerprints: Mapping[str, str],
     device: torch.device,
+    degradations: Mapping[str, Degradation] = PROBLEMS,
 ) -> None:
     """Restore every image of every problem and write the results, curves and images.
 
@@ -189,6 +209,7 @@ def evaluate(
         files: where everything goes.
         fingerprints: for each problem, what its numbers depend on; another one is computed anew.
         device: where to compute.
+        degradations: of the problems.
     """
     kept = {problem for problem in restorers if _kept(files.kept / problem, fingerprints[problem])}
     work = {problem: len(images) * method.recorded for problem, method in restorers.items()}
@@ -206,9 +227,9 @@ def evaluate(
             shutil.rmtree(folder, ignore_errors=True)
             tables = []
             for image in images:
-                tables.append(
-                    _evaluate_image(row, problem_id, method, image, folder, device, advance)
-                )
+                seen = observe_image(degradations[problem_id], image.pixels).to(device)
+                of_image = {**row, "problem_id": problem_id, "image": image.name}
+                tables.append(_evaluate_image(of_image, method, seen, folder / "images", advance))
             _keep(folder, fingerprints[problem_id], tables)
     _collect(files, list(restorers))
 
@@ -218,13 +239,13 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _settings_of(problem_id: str, settings: Config) -> list[Any]:
+def _settings_of(problem_id: str, settings: Config, *, task: str) -> list[Any]:
     """The settings that one problem's numbers depend on."""
     admm = settings.get("admm", {})
     return [
         settings["evaluation"],
         _numbers(settings.get("problems", {}).get(problem_id)),
-        _numbers(admm.get(PROBLEMS[problem_id].task)),
+        _numbers(admm.get(task)),
         admm.get("sigma_min_255"),
     ]
 
@@ -235,29 +256,22 @@ def _numbers(entry: Config | None) -> Config | None:
 
 
 def _evaluate_image(
-    row: Row,
-    problem_id: str,
-    method: Restorer,
-    image: GroundTruth,
-    folder: Path,
-    device: torch.device,
-    advance: Advance,
+    row: Row, method: Restorer, seen: Observation, folder: Path, advance: Advance
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row of results, and the curve, of one image."""
-    seen = observe_test_image(problem_id, image.pixels).to(device)
+    """One row of results, and the curve, of one image; the restored image into a folder."""
     values: list[Tensor] = []  # stay on the device: reading one would wait for it
 
     def record(iterate: Tensor) -> None:
         values.append(psnr(iterate, seen.x_hat))
-        advance(note=f"{problem_id} {image.name}")
+        advance(note=f"{row['problem_id']} {row['image']}")
 
     began = time.perf_counter()
     x = method.restore(seen, record)
     curve = torch.cat(values).cpu()
     seconds = time.perf_counter() - began
     best = int(curve.nan_to_num(nan=-torch.inf).argmax().item())
-    of_image = {**row, "problem_id": problem_id, "image": image.name}
-    result = of_image | {
+    result = {
+        **row,
         "height": x.shape[-2],
         "width": x.shape[-1],
         "psnr_start_db": curve[0].item(),
@@ -270,9 +284,9 @@ def _evaluate_image(
         "outcome": _outcome(x),
         "seconds": round(seconds, 3),
     }
-    write_png(folder / "images" / f"{image.name}.png", to_uint8(x.nan_to_num()))
+    write_png(folder / f"{row['image']}.png", to_uint8(x.nan_to_num()))
     points = {"iteration": range(len(curve)), "psnr_db": curve.tolist()}
-    return pd.DataFrame([result]), pd.DataFrame(of_image | points)
+    return pd.DataFrame([result]), pd.DataFrame({**row, **points})
 
 
 def _outcome(x: Tensor) -> str:
@@ -281,11 +295,11 @@ def _outcome(x: Tensor) -> str:
     return "diverged" if x.abs().max() > DIVERGED_ABOVE else "finished"
 
 
-def write_observation(problem_id: str, image: GroundTruth, folder: Path) -> None:
+def write_observation(degradation: Degradation, image: GroundTruth, folder: Path) -> None:
     """Write the cropped ground truth and the starting point of a problem as PNG."""
-    seen = observe_test_image(problem_id, image.pixels)
-    write_png(folder / problem_id / f"{image.name}_truth.png", to_uint8(seen.x_hat))
-    write_png(folder / problem_id / f"{image.name}_start.png", to_uint8(seen.x0))
+    seen = observe_image(degradation, image.pixels)
+    write_png(folder / f"{image.name}_truth.png", to_uint8(seen.x_hat))
+    write_png(folder / f"{image.name}_start.png", to_uint8(seen.x0))
 
 
 def _kept(folder: Path, expected: str) -> bool:

@@ -6,7 +6,7 @@ enough changes, too large an entry, too many iterations) and says which of these
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -51,6 +51,16 @@ class StoppingRule:
     tolerance: float = 1e-7
     guard: float = 100.0
     per_image: bool = True
+
+    @staticmethod
+    def of(equilibrium: Mapping[str, Any]) -> StoppingRule:
+        """From the section ``equilibrium`` of the configuration."""
+        return StoppingRule(
+            max_iterations=equilibrium["max_iterations"],
+            tolerance=equilibrium["tolerance"],
+            guard=equilibrium["guard"],
+            per_image=equilibrium["per_image"],
+        )
 
 
 @dataclass(frozen=True)

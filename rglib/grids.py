@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rglib.extensions import make
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -23,14 +25,19 @@ SECTIONS = {"gradient_descent": "problems", "pnp_admm": "admm"}
 TASKS = {"completion": "completion", "deblur": "deblurring", "sr": "super_resolution"}
 
 
-def task_of(problem_id: str) -> str:
-    """The entry of ``admm`` for a problem: completion, deblurring or super_resolution."""
+def task_of(problem_id: str, entry: Config | None = None) -> str:
+    """The entry of ``admm`` for a problem: completion, deblurring or super_resolution.
+
+    ``entry`` is that of a problem of one's own, which says itself.
+    """
+    if entry and "degradation" in entry:
+        return make(entry["degradation"], entry.get("options", {}), given={}).task
     return next(task for start, task in TASKS.items() if problem_id.startswith(start))
 
 
 def targets(config: Config) -> dict[str, str]:
     """What has open settings, problems and then tasks, with the algorithm of each."""
-    tasks = {task_of(problem) for problem in config["problems"]}
+    tasks = {task_of(problem, entry) for problem, entry in config["problems"].items()}
     entries = {
         "gradient_descent": config["problems"],
         "pnp_admm": {task: config["admm"][task] for task in sorted(tasks)},

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rglib.extensions import make
 from rglib.files import file_digest, replacing
 
 PAPER_WIDTHS = (64, 128, 256, 512)
@@ -117,13 +118,28 @@ NETWORKS: dict[str, type[DRUNet]] = {"P": ProximalOperator, "G": RegularizingGra
 
 
 def build(
-    role: str, *, widths: Sequence[int], blocks: int, arithmetic: torch.dtype = torch.float32
-) -> DRUNet:
-    """A network for the role "P" or "G" with PyTorch's default initialisation."""
-    return NETWORKS[role](widths=widths, blocks=blocks, arithmetic=arithmetic)
+    role: str,
+    *,
+    widths: Sequence[int],
+    blocks: int,
+    P: str | None = None,
+    G: str | None = None,
+    arithmetic: torch.dtype = torch.float32,
+) -> nn.Module:
+    """A network for the role "P" or "G" with PyTorch's default initialisation.
+
+    ``P`` and ``G`` name modules of one's own instead of the DRUNets, as ``module:Class``; of
+    widths, blocks and arithmetic a class is given those that it has parameters for.
+
+    Raises:
+        ExtensionError: one's own cannot be made.
+    """
+    size = {"widths": widths, "blocks": blocks, "arithmetic": arithmetic}
+    own = {"P": P, "G": G}[role]
+    return NETWORKS[role](**size) if own is None else make(own, {}, given=size)
 
 
-def orthogonal_(network: DRUNet, *, gain: float = 0.2) -> None:
+def orthogonal_(network: nn.Module, *, gain: float = 0.2) -> None:
     """KAIR's initialisation of a Gaussian denoiser: every convolution orthogonal, gain 0.2."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -136,11 +152,12 @@ def _channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch forgot it
 
 
-def for_inference(network: DRUNet, device: torch.device) -> DRUNet:
-    """The network on the device, weights converted once to its arithmetic, and not trainable."""
+def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device and not trainable; a DRUNet's weights in its arithmetic."""
     network = network.to(device).eval().requires_grad_(False)
-    _channels_last(network.to(dtype=network.arithmetic))
-    network.m_tail.float()
+    if isinstance(network, DRUNet):
+        _channels_last(network.to(dtype=network.arithmetic))
+        network.m_tail.float()
     return network
 
 
@@ -196,8 +213,8 @@ def load_weights(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in weights.items()}
 
 
-def load_into(network: DRUNet, path: Path, *, sha256: str | None = None) -> None:
-    """Load weights into a network, every name and shape as published by KAIR.
+def load_into(network: nn.Module, path: Path, *, sha256: str | None = None) -> None:
+    """Load weights into a network, every name and shape as it has them (a DRUNet KAIR's).
 
     Raises:
         WeightsError: as `load_weights`; or names or shapes belong to another network.

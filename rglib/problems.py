@@ -6,16 +6,17 @@ A *degradation* (Completion, Deblurring, SuperResolution) says how a kind of obs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rglib.extensions import make
 from rglib.operators import BLUR_SIZE, Blur, Downsample, Mask, Operator
 
 UNKNOWN_PIXEL = 0.5  # where completion starts from
@@ -110,7 +111,7 @@ class Degradation(Protocol):
 
     @property
     def task(self) -> str:
-        """completion, deblurring or super_resolution."""
+        """completion, deblurring or super_resolution: the schedule that PnP-ADMM has for it."""
 
     @property
     def sigma(self) -> float:
@@ -230,10 +231,31 @@ def observe(degradation: Degradation, x_hat: Tensor, randomness: Randomness) -> 
     return Observation(Problem(A, degradation.sigma), x_hat, y, x0)
 
 
+def observe_image(degradation: Degradation, image: Tensor, *, seed: int = 0) -> Observation:
+    """The observation of one image (1, 3, H, W) at test time, cropped as the degradation says."""
+    return observe(degradation, degradation.crop(image), SeededImage(seed))
+
+
 def observe_test_image(problem_id: str, image: Tensor, *, seed: int = 0) -> Observation:
     """The observation of one image (1, 3, H, W) for one of the twelve problems."""
-    degradation = PROBLEMS[problem_id]
-    return observe(degradation, degradation.crop(image), SeededImage(seed))
+    return observe_image(PROBLEMS[problem_id], image, seed=seed)
+
+
+def degradations(problems: Mapping[str, Mapping[str, Any]]) -> dict[str, Degradation]:
+    """The degradations of problems by id, from their entries in the configuration.
+
+    An entry with ``degradation`` is of one's own, made with its ``options``; the others are the
+    paper's.
+
+    Raises:
+        ExtensionError: one's own cannot be made.
+    """
+    return {
+        problem_id: make(entry["degradation"], entry.get("options", {}), given={})
+        if "degradation" in entry
+        else PROBLEMS[problem_id]
+        for problem_id, entry in problems.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -251,6 +273,18 @@ class TrainingDistribution:
     kernels: tuple[str, ...] = ("bicubic",)
     drop_max: float = 0.99
     shared_masks: bool = True
+
+    @staticmethod
+    def of(training_problems: Mapping[str, Any]) -> TrainingDistribution:
+        """From the section ``training_problems`` of the configuration."""
+        return TrainingDistribution(
+            sigma_max=training_problems["sigma_max_255"] / 255,
+            sigma_b_max=training_problems["sigma_b_max"],
+            factors=tuple(training_problems["factors"]),
+            kernels=tuple(training_problems["kernels"]),
+            drop_max=training_problems["drop_max"],
+            shared_masks=training_problems["shared_masks"],
+        )
 
     def draw(self, randomness: Randomness) -> Degradation:
         """One degradation."""

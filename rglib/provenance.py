@@ -49,17 +49,20 @@ PAPER_DATA = "DIV2K, BSD500, Flickr2K and WED"
 # ------------------------------------------------------------------------------------- code hash
 
 
-def code_hash(module_name: str, *, root: Path = SOURCE_ROOT) -> str:
-    """Hash what a module computes: its statements and those of all it imports from its package.
+def code_hash(module_name: str, *, root: Path | None = None) -> str:
+    """Hash what a module computes: its statements and those of all it imports from the project.
 
-    Comments, docstrings and formatting do not count; nor do other packages, whose versions are in
-    the provenance, and imported `MODULES_WITHOUT_NUMBERS`. Imports are read from the source,
-    nothing is executed. A package's ``__init__.py`` counts for each of its modules, as importing
-    one runs it. Like `ast.dump`, the hash may differ between versions of Python.
+    The project is the package of the module; of a module of one's own (`rglib.extensions`), which
+    lies in the working folder, all of that folder and rglib. Comments, docstrings and formatting do
+    not count; nor do other packages, whose versions are in the provenance, and imported
+    `MODULES_WITHOUT_NUMBERS`. Imports are read from the source, nothing is executed. A package's
+    ``__init__.py`` counts for each of its modules, as importing one runs it. Like `ast.dump`, the
+    hash may differ between versions of Python.
 
     Args:
         module_name: dotted name such as ``"rglib.results"``.
-        root: the folder that holds the top-level package.
+        root: the folder that holds all modules that count. Without it rglib is the one that runs,
+            and modules of one's own lie in the working folder.
 
     Returns:
         12 hexadecimal digits.
@@ -70,7 +73,8 @@ def code_hash(module_name: str, *, root: Path = SOURCE_ROOT) -> str:
     """
     sources = _reachable(module_name, root)
     if module_name not in sources:
-        raise ModuleNotFoundError(f"no module {module_name!r} under {root}", name=module_name)
+        where = root or Path.cwd()
+        raise ModuleNotFoundError(f"no module {module_name!r} under {where}", name=module_name)
     return _digest(sources)
 
 
@@ -82,7 +86,7 @@ def _digest(sources: Mapping[str, Path]) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def _reachable(module_name: str, root: Path) -> dict[str, Path]:
+def _reachable(module_name: str, root: Path | None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     waiting = [module_name]
     while waiting:
@@ -94,9 +98,15 @@ def _reachable(module_name: str, root: Path) -> dict[str, Path]:
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         imported = _imported_names(_parse(path.read_text(encoding="utf-8")), package)
         for candidate in (name, *imported):
-            if candidate.split(".")[0] == module_name.split(".")[0]:
+            if _belongs(candidate, module_name):
                 waiting += set(_with_parents(candidate)).difference(MODULES_WITHOUT_NUMBERS)
     return found
+
+
+def _belongs(candidate: str, module_name: str) -> bool:
+    """Whether an import counts: from the same package or, of a module of one's own, any."""
+    top = module_name.split(".")[0]
+    return top != "rglib" or candidate.split(".")[0] == top
 
 
 def _with_parents(name: str) -> list[str]:
@@ -104,8 +114,11 @@ def _with_parents(name: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
 
 
-def _source_file(module_name: str, root: Path) -> Path | None:
-    stem = Path(root, *module_name.split("."))
+def _source_file(module_name: str, root: Path | None) -> Path | None:
+    parts = module_name.split(".")
+    if root is None:
+        root = SOURCE_ROOT if parts[0] == "rglib" else Path.cwd()
+    stem = Path(root, *parts)
     candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
     return next((path for path in candidates if path.is_file()), None)
 
@@ -210,14 +223,19 @@ def _version(distribution: str) -> str:
 
 @dataclass(frozen=True)
 class Network:
-    """Size of a DRUNet: channels per scale and residual blocks per scale."""
+    """Size of a DRUNet: channels per scale and residual blocks per scale.
+
+    ``own`` are the roles that a class of one's own has instead, with its ``module:Class``.
+    """
 
     widths: tuple[int, ...]
     blocks: int
+    own: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         plural = "" if self.blocks == 1 else "s"
-        return f"{'-'.join(map(str, self.widths))}, {self.blocks} block{plural} per scale"
+        own = "".join(f", {role} a {name}" for role, name in self.own)
+        return f"{'-'.join(map(str, self.widths))}, {self.blocks} block{plural} per scale{own}"
 
 
 @dataclass(frozen=True)
@@ -337,7 +355,7 @@ class Provenance:
             )
         if self.network != PAPER_NETWORK:
             smaller = max(self.network.widths) < max(PAPER_NETWORK.widths)
-            word = "SMALLER" if smaller else "OTHER"
+            word = "SMALLER" if smaller and not self.network.own else "OTHER"
             said.append(f"{word} NETWORK: {self.network}; the paper: {PAPER_NETWORK}.")
         said += [f"{stage.departure}: {stage}." for stage in self._told() if stage.departure]
         said += [
@@ -458,7 +476,11 @@ def make_provenance(
         test_set=_get(test_set, "test-set manifest", "title"),
         test_set_digest=digest_of_images(_get(test_set, "test-set manifest", "images")),
         stand_in_for=_get(test_set, "test-set manifest", "stand_in_for"),
-        network=Network(widths=tuple(network["widths"]), blocks=network["blocks"]),
+        network=Network(
+            widths=tuple(network["widths"]),
+            blocks=network["blocks"],
+            own=tuple((role, network[role]) for role in ("P", "G") if network.get(role)),
+        ),
         stages=tuple(_stage(card) for card in cards),
         solver=_get(evaluation, "evaluation", "solver"),
         iterations=_get(evaluation, "evaluation", "iterations"),

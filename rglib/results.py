@@ -49,7 +49,10 @@ PAPER_METHODS = {
 TABLE_TITLES = {
     1: "Completion and deblurring",
     2: "Super-resolution",
+    3: "Problems that are not in the paper",
 }
+OWN_TABLE = 3
+PAPER_ON = " The paper's values are on Set5."
 PROBLEMS_PER_BLOCK = 4  # more columns than these cannot be read side by side
 SIGNIFICANT = {"psnr_db": 2, "ssim": 3}  # decimals, as printed in the paper
 MINUS = "\N{MINUS SIGN}"
@@ -243,7 +246,9 @@ def table_columns(summary: pd.DataFrame) -> list[str]:
 
 
 def table_of(problem_id: str) -> int:
-    """Which of the paper's tables a problem belongs to: 2 is super-resolution, 1 the rest."""
+    """The table of a problem: of the paper's, 2 is super-resolution, 1 the rest; 3 all others."""
+    if problem_id not in paper_problems():
+        return OWN_TABLE
     return 2 if problem_id.startswith("sr") else 1
 
 
@@ -332,18 +337,18 @@ def failures(row: pd.Series | Mapping[Hashable, Any]) -> str:
 def markdown_table(
     summary: pd.DataFrame, *, table: int, labels: Mapping[str, str], provenance: Provenance
 ) -> str:
-    """Lay one of the paper's tables out in Markdown: ours, the paper's and the difference.
+    """Lay a table out in Markdown: ours, and if it has a problem the paper's and the difference.
 
     Args:
         summary: what `summarise` returns.
-        table: 1 or 2.
+        table: 1 or 2 as in the paper, or 3 for the problems that are not in it.
         labels: readable names of the methods, by id.
         provenance: ends the text.
 
     Returns:
         The text. Cells read ``PSNR | SSIM``; the best of ours in a column is bold.
     """
-    parts = [f"# Table {table}. {TABLE_TITLES[table]}", _caption(provenance)]
+    parts = [f"# Table {table}. {TABLE_TITLES[table]}", _caption(provenance, table)]
     for problems in _blocks(summary, table):
         header = ["PSNR (dB) \\| SSIM", *map(problem_title, problems)]
         lines = [_pipes(header), _pipes([":--", *[":-:"] * len(problems)])]
@@ -365,7 +370,7 @@ def latex_table(
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{_escape_tex(f'{TABLE_TITLES[table]}. {_caption(provenance)}')}}}",
+        rf"\caption{{{_escape_tex(f'{TABLE_TITLES[table]}. {_caption(provenance, table)}')}}}",
         rf"\label{{tab:rglib-{table}}}",
     ]
     for problems in _blocks(summary, table):
@@ -399,13 +404,13 @@ def _tabular(
     return [*lines, r"\bottomrule", r"\end{tabular}\par\medskip"]
 
 
-def _caption(provenance: Provenance) -> str:
+def _caption(provenance: Provenance, table: int) -> str:
     test_set = provenance.test_set
     if provenance.stand_in_for:
         test_set = f"the STAND-IN test set {test_set} (not {provenance.stand_in_for})"
     return (
         f"Means over the images of {test_set}, last iterate; the best of ours in each column is "
-        f"bold.{_spread(provenance)} The paper's values are on Set5."
+        f"bold.{_spread(provenance)}{'' if table == OWN_TABLE else PAPER_ON}"
     )
 
 
@@ -436,7 +441,7 @@ def _row_groups(
     labels: Mapping[str, str],
     markup: _Markup,
 ) -> list[_RowGroup]:
-    """Rows ``ours``, ``the paper`` and ``difference``, in this order."""
+    """Rows ``ours``, ``the paper`` and ``difference``, in this order; alone where it has none."""
     block = summary[summary["problem_id"].isin(problems)].round(SIGNIFICANT)
     best = block.groupby("problem_id")[["psnr_db", "ssim"]].max()
     cells = block.set_index(["method", "problem_id"])
@@ -475,6 +480,8 @@ def _row_groups(
         )
         return _RowGroup(heading, tuple(rows))
 
+    if set(problems).isdisjoint(paper_problems()):
+        return [group("ours", ours)]
     return [
         group("ours", ours),
         group("the paper", paper),
@@ -492,7 +499,7 @@ def _pair(psnr: float, ssim: float, *, sign: str = "") -> tuple[str, str]:
 # --------------------------------------------------------------------------------------- writing
 
 COLUMN_DESCRIPTIONS = {
-    "table": "number of the paper's table the problem belongs to",
+    "table": "number of the paper's table the problem belongs to; 3 if it is not in the paper",
     "method": "id of the method, as in the configuration",
     "seed": "seed of the training; the first one where the weights are given",
     "problem_id": "id of the restoration problem, as in the configuration",

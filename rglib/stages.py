@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from rglib import configuration
 from rglib.diagnostics import Health
 from rglib.files import file_digest, replacing
 from rglib.images import CropSampler, PatchStore
 from rglib.networks import (
-    DRUNet,
     build,
     load_into,
     load_weights,
@@ -274,7 +274,7 @@ def _check_shares(settings: StageSettings, processes: int) -> None:
         )
 
 
-def _initial(role: str, settings: StageSettings, files: StageFiles, device: torch.device) -> DRUNet:
+def _initial(role: str, settings: StageSettings, files: StageFiles, device: torch.device) -> nn.Module:
     arithmetic = _arithmetic(settings, device)
     network = build(role, **settings.network, arithmetic=arithmetic)
     init = settings.entry["init"][role]

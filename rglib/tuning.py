@@ -22,7 +22,7 @@ from rglib.grids import SECTIONS, candidates
 from rglib.images import read_image, to_tensor
 from rglib.manifest import Manifest
 from rglib.metrics import psnr
-from rglib.problems import PROBLEMS, Observation, observe_test_image
+from rglib.problems import Observation, degradations, observe_image
 from rglib.progress import progress
 
 Config = Mapping[str, Any]
@@ -93,17 +93,21 @@ def tune(
     """
     section = SECTIONS[algorithm]
     entry = config[section][target]
-    tasks = {problem: PROBLEMS[problem].task for problem in config["problems"]}
-    problems = [problem for problem in tasks if target in (problem, tasks[problem])]
+    kinds = {
+        problem: kind
+        for problem, kind in degradations(config["problems"]).items()
+        if target in (problem, kind.task)
+    }
     seen = {
-        problem: [observe_test_image(problem, image.pixels).to(device) for image in images]
-        for problem in problems
+        problem: [observe_image(kind, image.pixels).to(device) for image in images]
+        for problem, kind in kinds.items()
     }
     methods = {}
     for settings in candidates(entry, config["tuning"][algorithm]):
         changed = {**config, section: {**config[section], target: {**entry, **settings}}}
         methods[json.dumps(settings)] = {
-            problem: restorer(algorithm, problem, network, changed) for problem in problems
+            problem: restorer(algorithm, problem, network, changed, degradation=kind)
+            for problem, kind in kinds.items()
         }
     work = len(images) * sum(m.recorded for by in methods.values() for m in by.values())
     with progress(f"tuning {target}", total=work, unit="iteration") as advance:

@@ -9,7 +9,6 @@ import math
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from os.path import isfile
 from typing import Any
@@ -19,11 +18,13 @@ from jsonschema.validators import extend
 
 from rglib.ablations import active, expanded
 from rglib.datasets import CATALOGUE, FOLDER_PREFIX
+from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
 
 Config = Mapping[str, Any]
 Key = tuple[str | int, ...]  # the way from the top to an entry
 
 INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
+ROLES = ("P", "G")
 ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
 LEARNS = {"denoising": "P", "residual_start": "G", "pnpreg": "PG"}
 USES = {"residual_start": "P"}  # networks that a stage needs and leaves as they are
@@ -86,6 +87,10 @@ def check(config: Config, schema: Mapping[str, Any]) -> None:
 
 def _mistakes(config: Config, schema: Mapping[str, Any]) -> list[Mistake]:
     mistakes = list(_by_schema(config, schema))
+    if not mistakes:
+        mistakes += _own_code(config)
+        if mistakes:  # what the other checks ask of it cannot be answered
+            return mistakes
     malformed = {mistake.key[:1] for mistake in mistakes}
     for between, sections in CHECKS:
         if malformed.isdisjoint([(), *((section,) for section in sections)]):
@@ -140,14 +145,14 @@ def _by_schema(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake]:
     mistyped = {_key(error) for error in errors if error.validator == "type"}
     for error in errors:
         if error.validator == "type" or _key(error) not in mistyped:
-            yield from _explain(error)
+            yield from _explain(error, schema)
 
 
 def _key(error: ValidationError) -> Key:
     return tuple(error.absolute_path)
 
 
-def _explain(error: ValidationError) -> Iterator[Mistake]:
+def _explain(error: ValidationError, schema: Mapping[str, Any]) -> Iterator[Mistake]:
     key, value = _key(error), error.instance
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
@@ -155,9 +160,12 @@ def _explain(error: ValidationError) -> Iterator[Mistake]:
             if name not in known:
                 yield _unknown((*key, name), known)
     elif error.validator == "required":
-        for name in error.validator_value:
-            if name not in value:
-                yield Mistake((*key, name), "is missing; it has no default")
+        missing = [name for name in error.validator_value if name not in value]
+        if "degradation" in missing:  # neither a problem of the paper nor one of one's own
+            known = schema["properties"]["problems"]["properties"]
+            yield _unknown(key, [*known, "or a problem of your own, with `degradation`"])
+        else:
+            yield from (Mistake((*key, name), "is missing; it has no default") for name in missing)
     elif "propertyNames" in error.absolute_schema_path:
         yield _refused((*key, value), value, _allowed(error))
     else:
@@ -199,12 +207,68 @@ def _refused(key: Key, value: Any, allowed: str) -> Mistake:
 
 
 def _unknown(key: Key, known: Iterable[str]) -> Mistake:
-    return Mistake(key, f"unknown key{_closest(str(key[-1]), known)} (allowed: {', '.join(known)})")
+    return Mistake(key, f"unknown key{closest(str(key[-1]), known)} (allowed: {', '.join(known)})")
 
 
-def _closest(name: str, known: Iterable[str]) -> str:
-    found = get_close_matches(name, list(known), n=1)
-    return f'; did you mean "{found[0]}"?' if found else ""
+# --- code of one's own ----------------------------------------------------------------------------
+
+
+def _own_code(config: Config) -> Iterator[Mistake]:
+    """What of `rglib.extensions` cannot be loaded, or made with its options."""
+    for name, stage in config["stages"].items():
+        if is_own(stage["objective"]):
+            yield from _own_objective(("stages", name), stage, config)
+    for name, problem in config["problems"].items():
+        if "degradation" in problem:
+            yield from _own_problem(("problems", name), problem, config)
+    for role in ROLES:
+        if reference := config["network"].get(role):
+            yield from _unloadable(("network", role), reference)
+
+
+def _own_objective(key: Key, stage: Config, config: Config) -> Iterator[Mistake]:
+    reference = stage["objective"]
+    if mistakes := list(_unloadable((*key, "objective"), reference)):
+        yield from mistakes
+        return
+    roles = [*_declared(reference, "learns"), *_declared(reference, "uses")]
+    if not _declared(reference, "learns") or not set(roles) <= set(ROLES):
+        text = f"{reference} must have `learns`, and may have `uses`: a tuple of P, G or both"
+        yield Mistake((*key, "objective"), text)
+    shared = {section: config[section] | stage.get(section, {}) for section in sections_of(stage)}
+    try:
+        make(reference, stage["options"], given=shared)
+    except ExtensionError as error:
+        yield Mistake((*key, "options"), str(error))
+
+
+def _own_problem(key: Key, problem: Config, config: Config) -> Iterator[Mistake]:
+    reference = problem["degradation"]
+    if mistakes := list(_unloadable((*key, "degradation"), reference)):
+        yield from mistakes
+        return
+    try:
+        task = getattr(make(reference, problem.get("options", {}), given={}), "task", None)
+    except ExtensionError as error:
+        yield Mistake((*key, "options"), str(error))
+        return
+    tasks = [name for name, entry in config["admm"].items() if isinstance(entry, Mapping)]
+    if task not in tasks:
+        text = f"{reference} must have a `task`, one of {', '.join(tasks)}; it is {task!r}"
+        yield Mistake((*key, "degradation"), text)
+
+
+def _unloadable(key: Key, reference: str) -> Iterator[Mistake]:
+    try:
+        load(reference)
+    except ExtensionError as error:
+        yield Mistake(key, str(error))
+
+
+def _declared(reference: str, what: str) -> tuple[str, ...]:
+    """What the class of an objective says in ``learns`` or ``uses``, the same for any options."""
+    value = getattr(load(reference), what, ())
+    return tuple(value) if isinstance(value, tuple | list) else ()
 
 
 # --- between entries ------------------------------------------------------------------------------
@@ -212,10 +276,29 @@ def _closest(name: str, known: Iterable[str]) -> str:
 
 def learned_roles(stage: Config) -> list[str]:
     """The roles that a stage (its entry under ``stages``) trains: `learns` of its objective."""
+    if is_own(stage["objective"]):
+        return list(_declared(stage["objective"], "learns"))
     if stage["objective"] != "equilibrium":
         return list(LEARNS[stage["objective"]])
     options = stage["options"]
     return [role for role in TERMS if any(options.get(t) is not None for t in TERMS[role])]
+
+
+def _used_roles(stage: Config) -> list[str]:
+    """The roles that a stage needs and leaves as they are: `uses` of its objective."""
+    if is_own(stage["objective"]):
+        return list(_declared(stage["objective"], "uses"))
+    return list(USES.get(stage["objective"], ""))
+
+
+def sections_of(stage: Config) -> list[str]:
+    """The sections that a stage's objective reads beside its options.
+
+    An objective of one's own reads those that it has parameters for.
+    """
+    if is_own(stage["objective"]):
+        return sorted(parameters(load(stage["objective"])) & set(SECTIONS["equilibrium"]))
+    return list(SECTIONS.get(stage["objective"], ()))
 
 
 def _learning(config: Config, role: str) -> list[str]:
@@ -235,7 +318,7 @@ def _methods(config: Config) -> Iterator[Mistake]:
         able = _learning(config, role)
         if stage not in able:
             who = f"a stage that learns {role}, which {method['algorithm']} needs"
-            allowed = f"{who}: {', '.join(able)}{_closest(stage, able)}"
+            allowed = f"{who}: {', '.join(able)}{closest(stage, able)}"
             yield _refused(("methods", name, "stage"), stage, allowed)
 
 
@@ -246,27 +329,27 @@ def _tuned_methods(config: Config) -> Iterator[Mistake]:
         if method in config["methods"] and method not in able:
             allowed = f"a method with algorithm {algorithm}: {', '.join(able)}"
             key = ("tuning", "methods", algorithm)
-            yield _refused(key, method, allowed + _closest(method, able))
+            yield _refused(key, method, allowed + closest(method, able))
 
 
 def _denoiser_of_bound(config: Config) -> Iterator[Mistake]:
     stage, able = config["bound"]["denoiser"], _learning(config, "P")
     if stage not in able:
-        allowed = f"a stage that learns P: {', '.join(able)}{_closest(stage, able)}"
+        allowed = f"a stage that learns P: {', '.join(able)}{closest(stage, able)}"
         yield _refused(("bound", "denoiser"), stage, allowed)
 
 
 def _starts(config: Config) -> Iterator[Mistake]:
     for name, stage in config["stages"].items():
         init, key = stage["init"], ("stages", name, "init")
-        needed = [*learned_roles(stage), *USES.get(stage["objective"], "")]
+        needed = [*learned_roles(stage), *_used_roles(stage)]
         for role in needed:
             able = [*INITIALISATIONS, *_learning(config, role)]
             allowed = f"a stage that learns {role} or an initialisation: {', '.join(able)}"
             if role not in init:
                 yield Mistake((*key, role), f"is missing; must be {allowed}")
             elif init[role] not in able:
-                yield _refused((*key, role), init[role], allowed + _closest(init[role], able))
+                yield _refused((*key, role), init[role], allowed + closest(init[role], able))
         for role in init:
             if role not in needed:
                 text = f"is not allowed; {name} needs only {' and '.join(needed)}"
@@ -289,7 +372,7 @@ def _sections(config: Config) -> Iterator[Mistake]:
     """A stage changes only sections that it reads."""
     for name, stage in config["stages"].items():
         for section in ("equilibrium", "training_problems"):
-            if section in stage and section not in SECTIONS.get(stage["objective"], ()):
+            if section in stage and section not in sections_of(stage):
                 text = f"is not allowed; the objective {stage['objective']} does not read it"
                 yield Mistake(("stages", name, section), text)
 
@@ -335,7 +418,7 @@ def _data_sets(config: Config) -> Iterator[Mistake]:
     for key, id in [*_named_data_sets(data), (("tuning", "data"), config["tuning"]["data"])]:
         if id not in CATALOGUE and not _is_folder(id):
             known = f"{', '.join(CATALOGUE)} or {FOLDER_PREFIX}<path>"
-            yield _refused(key, id, f"one of {known}{_closest(id, CATALOGUE)}")
+            yield _refused(key, id, f"one of {known}{closest(id, CATALOGUE)}")
     if config["tuning"]["data"] in (data["test"], data["test_stand_in"]):
         allowed = "a data set that is not data.test or data.test_stand_in"
         yield _refused(("tuning", "data"), config["tuning"]["data"], allowed)

@@ -31,7 +31,6 @@ from rglib.provenance import (
     RECORD_SUFFIX,
     SEAL,
     SECTIONS_APART,
-    SOURCE_ROOT,
     code_hash,
     configuration_hash,
     digest_of_images,
@@ -221,7 +220,7 @@ class Project:
         root = next((place for place in places if _is_project(place)), None)
         if root is None and configfiles:
             raise VerifyError(f"no project around {folder}, for {configfiles[0]} to lie over")
-        code = root if root is not None and (root / "rglib").is_dir() else SOURCE_ROOT
+        code = root if root is not None and (root / "rglib").is_dir() else None
         return cls(
             root=root,
             configurations=_configurations(root, configfiles) if root else (),

@@ -34,9 +34,9 @@ rule bound_of_method:
         denoiser=denoiser_of,
         bound={key: config["bound"][key] for key in config["bound"] if key != "denoiser"},
         equilibrium={key: config["equilibrium"][key] for key in ("eta_fb", "eta_gd", "guard")},
-        s_255={problem: config["problems"][problem]["s_255"] for problem in config["problems"]},
+        s_255={id: config["problems"][id]["s_255"] for id in PROBLEMS if id not in OWN_PROBLEMS},
         network=config["network"],
-        code=CODE("rglib.bound"),
+        code=CODE("rglib.bound", *OWN_NETWORKS),
     script:
         "../scripts/bound.py"
 
@@ -55,7 +55,7 @@ rule make_bound:
     params:
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=MADE_WITH("rglib.bound", "rglib.bound_report", stages=STAGES),
+        code=MADE_WITH("rglib.bound", "rglib.bound_report", *OWN_NETWORKS, stages=STAGES),
     script:
         "../scripts/report_bound.py"
 
@@ -75,7 +75,7 @@ rule make_bound_figure:
     params:
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=MADE_WITH("rglib.bound", "rglib.bound_report", stages=STAGES),
+        code=MADE_WITH("rglib.bound", "rglib.bound_report", *OWN_NETWORKS, stages=STAGES),
         methods=GD_METHODS,
     script:
         "../scripts/report_bound_figure.py"

@@ -4,10 +4,11 @@ from os.path import dirname
 from shutil import which
 
 from rglib.ablations import active, left_out, references
+from rglib.extensions import is_own, module_of
 from rglib.grids import targets
 from rglib.provenance import RECORD_SUFFIX, code_hash
 from rglib.seeds import copies, is_given, seeds_of
-from rglib.validation import ROLE, SECTIONS, learned_roles
+from rglib.validation import ROLE, learned_roles, sections_of
 from rglib.variants import expanded
 
 RUN = f"work/{config['run']}"
@@ -30,11 +31,29 @@ def CODE(*modules):
     return [code_hash(module) for module in modules]
 
 
-EVALUATION_CODE = ("rglib.evaluation", "rglib.networks")
+def definition_of(problem):
+    """What a problem of one's own is, and its code; nothing of the paper's, whose name says it."""
+    entry = config["problems"][problem]
+    if "degradation" not in entry:
+        return {}
+    own = {key: entry[key] for key in ("degradation", "options") if key in entry}
+    return own | {"code": code_hash(module_of(own["degradation"]))}
+
+
+PROBLEMS = {problem: definition_of(problem) for problem in config["problems"]}
+OWN_PROBLEMS = {id: definition for id, definition in PROBLEMS.items() if definition}
+TABLES = [1, 2, 3] if OWN_PROBLEMS else [1, 2]
+
+OWN_NETWORKS = [module_of(config["network"][role]) for role in "PG" if config["network"].get(role)]
+OWN_CODE = [*OWN_NETWORKS, *(module_of(own["degradation"]) for own in OWN_PROBLEMS.values())]
+METHOD_CODE = ["rglib.evaluation", "rglib.networks", *OWN_NETWORKS]
+EVALUATION_CODE = ["rglib.evaluation", "rglib.networks", *OWN_CODE]
 
 
 def training_code(stage):
-    return ("rglib.training", f"rglib.objectives.{VARIANTS['stages'][stage]['objective']}")
+    objective = VARIANTS["stages"][stage]["objective"]
+    own = module_of(objective) if is_own(objective) else f"rglib.objectives.{objective}"
+    return ["rglib.training", own, *OWN_NETWORKS]
 
 
 def MADE_WITH(*modules, stages):
@@ -95,7 +114,7 @@ def training_inputs(stage):
 def training_params(stage):
     """What a stage's numbers depend on, and no more: what changes here trains it again."""
     entry = VARIANTS["stages"][stage]
-    sections = SECTIONS.get(entry["objective"], ())
+    sections = sections_of(entry)
     return {
         "stage": stage,
         "learned": learned_roles(entry),

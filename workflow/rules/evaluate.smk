@@ -28,12 +28,12 @@ rule evaluate:
         seed=lambda wildcards: named(wildcards)[1],
         algorithm=algorithm,
         role=lambda wildcards: ROLE[algorithm(wildcards)],
-        problems=list(config["problems"]),
+        problems=PROBLEMS,
         settings=settings_of,
         network=config["network"],
         precision=config["precision"]["evaluate"],
         kept=f"{RUN}/restored/{{method}}",
-        code=CODE(*EVALUATION_CODE),
+        code=CODE(*METHOD_CODE),
     script:
         "../scripts/evaluate.py"
 
@@ -48,7 +48,7 @@ rule observations:
     conda:
         "../../environment.yml"
     params:
-        problems=list(config["problems"]),
+        problems=PROBLEMS,
         code=CODE("rglib.problems", "rglib.images"),
     script:
         "../scripts/observations.py"

@@ -62,7 +62,7 @@ rule make_tables:
     log:
         f"{RUN}/logs/table{{table}}.log",
     wildcard_constraints:
-        table="[12]",
+        table="[123]",
     conda:
         "../../environment.yml"
     params:

@@ -68,7 +68,7 @@ for stage in GIVEN:
             sources=config["weights"][stage],
             network=config["network"],
             downloads="work/downloads",
-            code=CODE("rglib.networks"),
+            code=CODE("rglib.networks", *OWN_NETWORKS),
         script:
             "../scripts/given.py"
 

@@ -32,7 +32,8 @@ rule tune_target:
         settings={key: config[key] for key in ("evaluation", "problems", "admm", "tuning")},
         network=config["network"],
         precision=config["precision"]["evaluate"],
-        code=CODE("rglib.tuning"),
+        problems=PROBLEMS,
+        code=CODE("rglib.tuning", *OWN_NETWORKS),
     script:
         "../scripts/tune.py"
 
@@ -57,6 +58,8 @@ rule make_tuning:
         images=config["tuning"]["images"],
         crop=config["tuning"]["crop"],
         sections=["tuning"],
-        code=lambda wildcards: MADE_WITH("rglib.tuning", "rglib.grids", stages=tuned_stages()),
+        code=lambda wildcards: MADE_WITH(
+            "rglib.tuning", "rglib.grids", *OWN_CODE, stages=tuned_stages()
+        ),
     script:
         "../scripts/report_tuning.py"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rglib.datasets import Manifest
 from rglib.evaluation import read_test_images, write_observation
+from rglib.problems import degradations
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 images = read_test_images(Manifest.read(Path(snakemake.input.test_set)))
-for problem_id in snakemake.params.problems:
+for problem_id, degradation in degradations(snakemake.params.problems).items():
     for image in images:
-        write_observation(problem_id, image, Path(snakemake.output[0]))
+        write_observation(degradation, image, Path(snakemake.output[0], problem_id))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rglib.datasets import mirror_folders, resolve_test
 from rglib.evaluation import check_sizes, read_test_images
+from rglib.problems import degradations
 
 terminal = logging.StreamHandler()
 terminal.setLevel(logging.WARNING)  # a stand-in must not go unseen
@@ -18,5 +19,6 @@ manifest = resolve_test(
     data_dir=Path(snakemake.params.downloads),
     offline=bool(os.environ.get("RGLIB_OFFLINE")),
 )
-check_sizes(manifest, read_test_images(manifest), list(snakemake.config["problems"]))
+problems = degradations(snakemake.config["problems"])
+check_sizes(manifest, read_test_images(manifest), problems)
 manifest.write(Path(snakemake.output[0]))

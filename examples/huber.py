@@ -1,0 +1,45 @@
+"""DEQGD with Huber's loss instead of the square: an objective, and with it a seventh method."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from rglib.fixed_point import Adam, StoppingRule, solve
+from rglib.iterations import GradientStep, RegularizedGradient
+from rglib.objectives.losses import Losses, Networks, StepRandomness
+from rglib.problems import DataGradient, TrainingDistribution, observe
+from rglib.processes import WHOLE, Share
+
+
+@dataclass(frozen=True)
+class HuberDescent:
+    """Huber's loss of g(x_g) - x_hat, x_g a zero of D + sigma^2 G.
+
+    Attributes:
+        delta_255: up to this error, on the 0..255 scale, the loss is quadratic, beyond it linear.
+        equilibrium: the section of the configuration.
+        training_problems: the section of the configuration.
+    """
+
+    learns: ClassVar = ("G",)  # the networks that are trained
+    uses: ClassVar = ()  # those that are needed and left as they are
+
+    delta_255: float
+    equilibrium: Mapping[str, Any]
+    training_problems: Mapping[str, Any]
+
+    def __call__(
+        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
+    ) -> Losses:
+        randomness = StepRandomness.of(seed, step, share)
+        degradation = TrainingDistribution.of(self.training_problems).draw(randomness)
+        seen = observe(degradation, x_hat.cpu(), randomness).to(x_hat.device)
+        D = DataGradient(seen.problem.A, seen.y)
+        gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
+        eta = self.equilibrium["eta_gd"]
+        x_g = solve(Adam(lr=eta), gradient, seen.x0, StoppingRule.of(self.equilibrium)).x
+        restored = GradientStep(gradient, eta)(x_g)  # with gradients: Jacobian-free
+        return Losses({"huber": huber_loss(restored, seen.x_hat, delta=self.delta_255 / 255)})
