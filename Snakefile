@@ -4,6 +4,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from rglib.ablations import overlaid
 from rglib.files import check_writable
 from rglib.validation import ConfigurationError, check
 
@@ -11,6 +12,13 @@ min_version("9.14")
 
 
 configfile: "config.yaml"
+
+
+# What an overlay adds comes after what it lies over, in tables and figures too.
+with open("config.yaml") as base:
+    ordered = overlaid(yaml.safe_load(base), config)
+config.clear()
+config.update(ordered)
 
 
 with open(workflow.source_path("workflow/schemas/config.schema.yaml")) as schema:

@@ -24,7 +24,10 @@ default_role = "py:obj"  # `name` in a docstring: a link where the name has a pa
 nitpicky = True  # a link written as such must lead somewhere
 nitpick_ignore_regex = [
     ("py:obj", ".*"),
-    ("py:class", r"(?!rglib\.).*|.*\.State"),  # of other packages: no inventory of theirs is fetched
+    (
+        "py:class",
+        r"(?!rglib\.).*|.*\.State",
+    ),  # other packages: no inventory is fetched
 ]
 
 # Prose

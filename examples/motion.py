@@ -11,7 +11,7 @@ from rglib.problems import Randomness
 
 @dataclass(frozen=True)
 class MotionBlur:
-    """The mean of ``length`` neighbouring pixels of a row, an odd number, and noise of std sigma."""
+    """The mean of ``length`` pixels of a row, an odd number, and noise of std sigma."""
 
     length: int
     sigma: float

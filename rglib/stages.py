@@ -274,7 +274,9 @@ def _check_shares(settings: StageSettings, processes: int) -> None:
         )
 
 
-def _initial(role: str, settings: StageSettings, files: StageFiles, device: torch.device) -> nn.Module:
+def _initial(
+    role: str, settings: StageSettings, files: StageFiles, device: torch.device
+) -> nn.Module:
     arithmetic = _arithmetic(settings, device)
     network = build(role, **settings.network, arithmetic=arithmetic)
     init = settings.entry["init"][role]

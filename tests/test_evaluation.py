@@ -24,7 +24,7 @@ from rglib.manifest import ImageFile, Manifest
 from rglib.metrics import psnr, ssim
 from rglib.networks import WeightsError, save_weights
 from rglib.problems import PROBLEMS as EVERY_PROBLEM
-from rglib.problems import observe_test_image
+from rglib.problems import observe_image, observe_test_image
 from rglib.restoration import GradientDescent, PnPADMM
 from rglib.results import read_results
 
@@ -252,7 +252,7 @@ def method(manifest, files, tmp_path, tiny):
             "role": role,
             "weights": tmp_path / f"{role}.safetensors",
             "network": NETWORK,
-            "problems": PROBLEMS,
+            "problems": {problem: {} for problem in PROBLEMS},
             "settings": SETTINGS if role == "G" else ADMM,
             "manifest": manifest,
             "files": files,
@@ -299,11 +299,11 @@ def computed(method, monkeypatch, role="G", **changes):
     method(role)
     seen = []
 
-    def observe(problem_id, pixels):
-        seen.append(problem_id)
-        return observe_test_image(problem_id, pixels)
+    def observe(degradation, pixels):
+        seen.extend(name for name in PROBLEMS if EVERY_PROBLEM[name] == degradation)
+        return observe_image(degradation, pixels)
 
-    monkeypatch.setattr(evaluation, "observe_test_image", observe)
+    monkeypatch.setattr(evaluation, "observe_image", observe)
     method(role, **changes)
     return set(seen)
 
@@ -365,8 +365,6 @@ def test_weights_of_another_network_are_refused_before_anything_is_computed(
 
 # --- test images that cannot be used --------------------------------------------------------------
 
-ALL_PROBLEMS = list(EVERY_PROBLEM)
-
 
 def folder_of(folder, sizes):
     folder.mkdir()
@@ -379,8 +377,8 @@ def folder_of(folder, sizes):
 def test_the_smallest_images_that_are_allowed_can_be_restored(tmp_path):
     manifest = folder_of(tmp_path / "set", [(32, 32), (63, 33)])
     images = evaluation.read_test_images(manifest)
-    check_sizes(manifest, images, ALL_PROBLEMS)
-    for problem in ALL_PROBLEMS:
+    check_sizes(manifest, images, EVERY_PROBLEM)
+    for problem in EVERY_PROBLEM:
         for image in images:
             seen = observe_test_image(problem, image.pixels)
             assert ssim(seen.x0, seen.x_hat).isfinite()
@@ -401,13 +399,14 @@ def test_a_tiny_image_is_named_with_the_problem(height, width, problem, left, tm
     images = evaluation.read_test_images(manifest)
     said = rf"bild 1 é\.png is too small for {problem}: of its {width}x{height} .* leaves {left}"
     with pytest.raises(ImageError, match=said):
-        check_sizes(manifest, images, ["completion90", problem] if height > 10 else [problem])
+        names = ["completion90", problem] if height > 10 else [problem]
+        check_sizes(manifest, images, {name: EVERY_PROBLEM[name] for name in names})
 
 
 def test_a_test_set_that_cannot_be_used_stops_before_the_first_restoration(
     method, files, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(evaluation, "observe_test_image", None)
+    monkeypatch.setattr(evaluation, "observe_image", None)
     with pytest.raises(ImageError, match=r"bild 1 é.*deblur"):
         method(manifest=folder_of(tmp_path / "tiny", [(40, 40), (24, 24)]))
     truncated = folder_of(tmp_path / "truncated", [(40, 40), (40, 40)])
@@ -440,8 +439,8 @@ def test_a_full_disk_keeps_the_problems_that_are_finished(images, files, full_di
 
 
 def test_truth_and_start_of_a_problem_are_written(images, tmp_path):
-    write_observation("deblur_s1.6", images[0], tmp_path)
+    write_observation(EVERY_PROBLEM["deblur_s1.6"], images[0], tmp_path)
     seen = observe_test_image("deblur_s1.6", images[0].pixels)
     for name, expected in (("truth", seen.x_hat), ("start", seen.x0)):
-        written = to_tensor(read_image(tmp_path / "deblur_s1.6" / f"one_{name}.png"))
+        written = to_tensor(read_image(tmp_path / f"one_{name}.png"))
         assert (written - expected.clamp(0, 1)).abs().max() <= 0.5001 / 255

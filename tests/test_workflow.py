@@ -77,9 +77,9 @@ class Project:
     def __truediv__(self, name):
         return self.folder / name
 
-    def start(self, *arguments, overlay=None, config="config/test.yaml"):
-        """Start snakemake with an overlay over a configuration; no mirror, no internet."""
-        files = [config] if config else []
+    def start(self, *arguments, overlay=None, config="config/test.yaml", also=()):
+        """Start snakemake with overlays over a configuration; no mirror, no internet."""
+        files = [config, *also] if config else [*also]
         if overlay is not None:
             (self / "overlay.yaml").write_text(yaml.safe_dump(overlay))
             files.append("overlay.yaml")

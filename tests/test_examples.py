@@ -1,0 +1,71 @@
+"""What docs/extend.md promises: each of the examples, in the tables and figures it belongs to."""
+
+import json
+
+import pandas as pd
+import pytest
+from test_workflow import METHODS, TABLES, Project, evaluate
+
+pytestmark = pytest.mark.slow
+
+OWN = ("huber", "motion", "dncnn")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """All examples at once, one configuration over the other."""
+    project = Project.copied(tmp_path_factory.mktemp("project"))
+    project.snakemake(config="config/test.yaml", also=[f"examples/{name}.yaml" for name in OWN])
+    return project
+
+
+def planned(project):
+    return project.planned(also=[f"examples/{name}.yaml" for name in OWN])
+
+
+def test_the_seventh_method_is_the_last_row_of_the_tables(finished):
+    for table in (1, 2):
+        csv = pd.read_csv(finished / f"results/table{table}.csv")
+        assert list(dict.fromkeys(csv.method)) == [*METHODS, "huber"]
+        assert list(dict.fromkeys(csv.problem_id)) == TABLES[table]
+        assert csv[csv.method == "huber"].filter(like="paper_").isna().all(axis=None)
+        assert "| Huber | " in (finished / f"results/table{table}.md").read_text()
+
+
+def test_the_seventh_method_has_a_curve_and_is_in_figure_2(finished):
+    convergence = pd.read_csv(finished / "results/convergence.csv")
+    curve = convergence[
+        (convergence.method == "huber") & (convergence.problem_id == "completion90")
+    ]
+    assert list(curve.iteration) == [0, 1, 2] and curve.psnr_db.notna().all()
+    assert (finished / "results/fig2.pdf").stat().st_size > 1000
+
+
+def test_the_problem_has_a_table_of_its_own_without_the_papers_values(finished):
+    csv = pd.read_csv(finished / "results/table3.csv")
+    assert list(csv.method) == [*METHODS, "huber"] and set(csv.problem_id) == {"motion9"}
+    text = (finished / "results/table3.md").read_text()
+    assert "motion9" in text and "*ours*" in text
+    assert "*the paper*" not in text and "on Set5" not in text.partition("---\n")[0]
+
+
+def test_the_network_is_trained_and_named(finished):
+    card = json.loads((finished / "work/dncnn/models/rerg/card.json").read_text())
+    assert card["network"]["G"] == "examples.dncnn:StackedGradient"
+    assert "OTHER NETWORK" in (finished / "results/table1.md").read_text()
+
+
+def test_changed_code_of_ones_own_reruns_what_depends_on_it(finished, tmp_path):
+    report = {"results", "make_convergence", "make_claims", "make_fig1", "make_fig2", "all"}
+    report |= {f"make_tables table={n}" for n in (1, 2, 3)}
+    assert planned(finished) == set()
+    objective = finished.copy(tmp_path / "objective")
+    objective.append("examples/huber.py", "CHANGED = 1")
+    assert planned(objective) == {"train_huber", *evaluate("huber"), *report}
+    problem = finished.copy(tmp_path / "problem")
+    problem.append("examples/motion.py", "CHANGED = 1")
+    assert planned(problem) == {"observations", *evaluate(*METHODS, "huber"), *report}
+    comment = finished.copy(tmp_path / "comment")
+    for name in OWN:
+        comment.append(f"examples/{name}.py", "# changed")
+    assert planned(comment) == set()

@@ -1,0 +1,226 @@
+"""Code of one's own, named in the configuration: loaded, made, hashed, and refused in words."""
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_validation import DEFAULT, SCHEMA, edited, mistakes
+
+from rglib import configuration
+from rglib.ablations import overlaid
+from rglib.extensions import ExtensionError, make
+from rglib.grids import targets, task_of
+from rglib.networks import build, for_inference, load_into, save_weights
+from rglib.problems import PROBLEMS, degradations, observe_image
+from rglib.provenance import code_hash
+from rglib.validation import check, learned_roles, sections_of
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ("huber", "motion", "dncnn")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A function that writes a module of one's own into a fresh working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write(text, name="mine.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_class_is_made_of_its_options_and_what_it_has_a_place_for(own):
+    own(
+        """
+        class Mine:
+            def __init__(self, weight, equilibrium):
+                self.made_of = weight, equilibrium
+        """,
+        name="folder/mine.py",
+    )
+    given = {"equilibrium": {"eta_gd": 1.0}, "training_problems": {}}
+    mine = make("folder.mine:Mine", {"weight": 2}, given=given)
+    assert mine.made_of == (2, {"eta_gd": 1.0})
+
+
+@pytest.mark.parametrize(
+    "reference, options, text",
+    [
+        ("nothing:Mine", {}, "there is no file nothing.py"),
+        ("mine:Mien", {}, 'has no Mien; did you mean "Mine"? (it has: Mine)'),
+        ("mine:NUMBER", {}, "has no NUMBER"),
+        (
+            "mine:Mine",
+            {"wieght": 1},
+            'has no option wieght; did you mean "weight"? (it has: weight)',
+        ),
+        ("mine:Mine", {}, "missing 1 required positional argument: 'weight'"),
+        ("mine:Mine", {"weight": -1}, "ValueError: a weight is positive"),
+        ("mine:Mine", {"weight": 1, "equilibrium": 1}, "has no option equilibrium"),
+        ("broken:Mine", {}, "broken.py cannot be imported: ModuleNotFoundError"),
+        ("json:Mine", {}, "give it another"),
+    ],
+)
+def test_what_cannot_be_had_is_said(own, reference, options, text):
+    own(
+        """
+        NUMBER = 1
+        class Mine:
+            def __init__(self, weight, equilibrium=None):
+                if weight < 0:
+                    raise ValueError("a weight is positive")
+        """
+    )
+    own("import no_such_module", name="broken.py")
+    own("class Mine: pass", name="json.py")
+    with pytest.raises(ExtensionError) as error:
+        make(reference, options, given={"equilibrium": {}})
+    assert text in str(error.value)
+
+
+def test_the_hash_of_ones_own_code_counts_what_it_imports_of_the_project(own, tmp_path):
+    def hashed(mine, beside):
+        own(mine)
+        own(beside, name="beside.py")
+        return code_hash("mine")
+
+    first = hashed("import beside\nimport torch\nx = 1", "y = 1")
+    assert hashed("import beside\nimport torch\nx = 1  # why", "y = 1") == first
+    assert hashed("import beside\nimport torch\nx = 2", "y = 1") != first
+    assert hashed("import beside\nimport torch\nx = 1", "y = 2") != first
+    with_rglib = hashed("import rglib.metrics\nx = 1", "y = 1")
+    assert with_rglib != hashed("x = 1", "y = 1")
+    assert code_hash("rglib.metrics") == code_hash("rglib.metrics", root=ROOT)
+
+
+# --- the examples, through the configuration ------------------------------------------------------
+
+
+def example(name):
+    overlay = yaml.safe_load((ROOT / f"examples/{name}.yaml").read_text())
+    return overlaid(
+        overlaid(DEFAULT, yaml.safe_load((ROOT / "config/test.yaml").read_text())), overlay
+    )
+
+
+@pytest.fixture
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_are_right(at_root, name):
+    check(example(name), SCHEMA)
+
+
+def test_an_objective_has_its_sections_and_with_a_large_delta_half_of_deqgds_loss(at_root, tiny):
+    config = example("huber")
+    stage = config["stages"]["huber"]
+    assert learned_roles(stage) == ["G"]
+    assert sections_of(stage) == ["equilibrium", "training_problems"]
+    shared = {section: config[section] for section in sections_of(stage)}
+    x_hat = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    losses, slopes = [], []
+    for name, options in (
+        ("equilibrium", {"gradient_descent": 1.0}),
+        (stage["objective"], {"delta_255": 1e6}),
+    ):
+        G = tiny("G")
+        losses.append(configuration.objective(name, options, shared)({"G": G}, x_hat, 0, 0).total)
+        slopes.append(torch.autograd.grad(losses[-1], list(G.parameters())))
+    assert losses[1].item() == pytest.approx(losses[0].item() / 2)
+    for ours, square in zip(slopes[1], slopes[0], strict=True):
+        assert torch.allclose(2 * ours, square, rtol=1e-4, atol=1e-9)
+
+
+def test_a_problem_has_the_observation_that_its_words_say(at_root):
+    kinds = degradations(example("motion")["problems"])
+    assert list(kinds)[:-1] == list(PROBLEMS)
+    x = torch.rand(1, 3, 20, 31, generator=torch.Generator().manual_seed(0))
+    seen = observe_image(kinds["motion9"], x)
+    expected = sum(x.roll(shift, dims=-1) for shift in range(-4, 5)) / 9
+    noise = seen.y - expected
+    assert noise.std().item() == pytest.approx(0.01, rel=0.1)
+    assert (seen.problem.A(x) - expected).abs().max() < 1e-5
+
+
+def test_a_problem_is_tuned_and_has_the_schedule_of_its_task(at_root):
+    config = example("motion")
+    assert task_of("motion9", config["problems"]["motion9"]) == "deblurring"
+    assert targets(config)["motion9"] == "gradient_descent"
+
+
+def test_a_network_is_built_saved_loaded_and_made_ready(at_root, tmp_path):
+    network = example("dncnn")["network"]
+    G = build("G", **network)
+    x = torch.rand(1, 3, 17, 9)
+    assert G(x).shape == x.shape and type(build("P", **network)).__name__ == "ProximalOperator"
+    save_weights(tmp_path / "G.safetensors", G.state_dict())
+    other = build("G", **network)
+    load_into(other, tmp_path / "G.safetensors")
+    assert torch.equal(for_inference(other, torch.device("cpu"))(x), G(x))
+
+
+HUBER = {
+    "objective": "examples.huber:HuberDescent",
+    "options": {"delta_255": 10},
+    "init": {"G": "pnpreg"},
+}
+
+
+@pytest.mark.parametrize(
+    "path, value, line",
+    [
+        (("stages", "rg1", "objective"), "huber", "stages.rg1.objective: 'huber' is not allowed"),
+        (
+            ("stages", "rg1", "objective"),
+            "examples.hubre:HuberDescent",
+            "stages.rg1.objective: there is no file examples/hubre.py",
+        ),
+        (
+            ("stages", "deqgd"),
+            DEFAULT["stages"]["deqgd"] | HUBER | {"options": {"delta": 1}},
+            "stages.deqgd.options: examples.huber:HuberDescent has no option delta; did you mean",
+        ),
+        (
+            ("stages", "deqgd"),
+            DEFAULT["stages"]["deqgd"] | HUBER | {"init": {"P": "mtdeq"}},
+            "stages.deqgd.init.G: is missing",
+        ),
+        (
+            ("stages", "deqgd", "objective"),
+            "examples.motion:MotionBlur",
+            "stages.deqgd.objective: examples.motion:MotionBlur must have `learns`",
+        ),
+        (
+            ("problems", "motion9"),
+            {"lr": 1.0, "s_255": 1.0, "source": {"lr": "ours", "s_255": "ours"}},
+            "problems.motion9: unknown key",
+        ),
+        (
+            ("problems", "motion9"),
+            example("motion")["problems"]["motion9"] | {"degradation": "examples.motion:Motion"},
+            'has no Motion; did you mean "MotionBlur"?',
+        ),
+        (
+            ("problems", "motion9"),
+            example("motion")["problems"]["motion9"] | {"options": {}},
+            "problems.motion9.options: examples.motion:MotionBlur refuses its options",
+        ),
+        (("network", "G"), "dncnn", "network.G: 'dncnn' is not allowed; must be module:Class"),
+        (("network", "G"), "examples.dncnn:Net", "has no Net (it has: StackedGradient)"),
+    ],
+)
+def test_a_mistake_is_found_before_anything_runs(at_root, path, value, line):
+    assert line in mistakes(edited(path, value))
