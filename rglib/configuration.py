@@ -58,7 +58,8 @@ def objective(name: str, options: Config, shared: Config) -> Objective:
         ExtensionError: one's own cannot be made.
     """
     if is_own(name):
-        return make(name, options, given=shared)
+        own: Objective = make(name, options, given=shared)
+        return own
     builders: dict[str, Callable[[Config], Objective]] = {
         "denoising": _denoising,
         "residual_start": lambda o: _residual_start(o, shared["training_problems"]),

@@ -39,8 +39,8 @@ def load(reference: str) -> Callable[..., Any]:
     """
     module_name, _, name = reference.partition(":")
     module = _imported(module_name)
-    found = getattr(module, name, None)
-    if not callable(found):
+    found: Callable[..., Any] | None = getattr(module, name, None)
+    if found is None or not callable(found):
         known = [key for key, value in vars(module).items() if _is_defined_in(module_name, value)]
         raise ExtensionError(
             f"{module.__file__} has no {name}{closest(name, known)} (it has: {', '.join(known)})"

@@ -14,6 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from rglib.extensions import is_own, make
+
 State = TypeVar("State")
 
 
@@ -213,7 +215,16 @@ def _split(F: Map) -> Split:
 
 
 def solver_named(name: str, *, lr: float) -> Solver[Any]:
-    """The solver of a configuration: "adam" with the learning rate lr, or "semi_implicit"."""
+    """The solver of a configuration: "adam" with the rate lr, "semi_implicit", or one's own.
+
+    One's own is named ``module:Class`` and given the rate if it has a parameter ``lr``.
+
+    Raises:
+        ExtensionError: one's own cannot be made.
+    """
+    if is_own(name):
+        own: Solver[Any] = make(name, {}, given={"lr": lr})
+        return own
     solvers: dict[str, Solver[Any]] = {"adam": Adam(lr=lr), "semi_implicit": SemiImplicit()}
     return solvers[name]
 

@@ -31,7 +31,7 @@ def task_of(problem_id: str, entry: Config | None = None) -> str:
     ``entry`` is that of a problem of one's own, which says itself.
     """
     if entry and "degradation" in entry:
-        return make(entry["degradation"], entry.get("options", {}), given={}).task
+        return str(make(entry["degradation"], entry.get("options", {}), given={}).task)
     return next(task for start, task in TASKS.items() if problem_id.startswith(start))
 
 

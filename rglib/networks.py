@@ -134,9 +134,12 @@ def build(
     Raises:
         ExtensionError: one's own cannot be made.
     """
-    size = {"widths": widths, "blocks": blocks, "arithmetic": arithmetic}
     own = {"P": P, "G": G}[role]
-    return NETWORKS[role](**size) if own is None else make(own, {}, given=size)
+    if own is None:
+        return NETWORKS[role](widths=widths, blocks=blocks, arithmetic=arithmetic)
+    size = {"widths": widths, "blocks": blocks, "arithmetic": arithmetic}
+    network: nn.Module = make(own, {}, given=size)
+    return network
 
 
 def orthogonal_(network: nn.Module, *, gain: float = 0.2) -> None:

@@ -224,6 +224,18 @@ def _own_code(config: Config) -> Iterator[Mistake]:
     for role in ROLES:
         if reference := config["network"].get(role):
             yield from _unloadable(("network", role), reference)
+    for key, name in named_solvers(config):
+        if is_own(name):
+            yield from _unloadable(key, name)
+
+
+def named_solvers(config: Config) -> Iterator[tuple[Key, str]]:
+    """The solvers of the configuration and of its stages."""
+    for section in ("equilibrium", "evaluation"):
+        yield (section, "solver"), config[section]["solver"]
+    for name, stage in config["stages"].items():
+        if "solver" in stage.get("equilibrium", {}):
+            yield ("stages", name, "equilibrium", "solver"), stage["equilibrium"]["solver"]
 
 
 def _own_objective(key: Key, stage: Config, config: Config) -> Iterator[Mistake]:

@@ -4,23 +4,30 @@ import json
 
 import pandas as pd
 import pytest
-from test_workflow import METHODS, TABLES, Project, evaluate
+import skimage.data
+from PIL import Image
+from test_workflow import METHODS, ROOT, TABLES, Project, evaluate
 
 pytestmark = pytest.mark.slow
 
-OWN = ("huber", "motion", "dncnn")
+OVERLAYS = sorted(f"examples/{path.name}" for path in (ROOT / "examples").glob("*.yaml"))
+AT_ONCE = {"overlay": {"run": "examples"}, "also": OVERLAYS}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """All examples at once, one configuration over the other."""
     project = Project.copied(tmp_path_factory.mktemp("project"))
-    project.snakemake(config="config/test.yaml", also=[f"examples/{name}.yaml" for name in OWN])
+    (project / "my/photographs").mkdir(parents=True)
+    for name in ("cat", "coffee"):
+        photograph = Image.fromarray(getattr(skimage.data, name)()[:96, :128])
+        photograph.save(project / f"my/photographs/{name}.png")
+    project.snakemake(**AT_ONCE)
     return project
 
 
 def planned(project):
-    return project.planned(also=[f"examples/{name}.yaml" for name in OWN])
+    return project.planned(**AT_ONCE)
 
 
 def test_the_seventh_method_is_the_last_row_of_the_tables(finished):
@@ -50,9 +57,20 @@ def test_the_problem_has_a_table_of_its_own_without_the_papers_values(finished):
 
 
 def test_the_network_is_trained_and_named(finished):
-    card = json.loads((finished / "work/dncnn/models/rerg/card.json").read_text())
+    card = json.loads((finished / "work/examples/models/rerg/card.json").read_text())
     assert card["network"]["G"] == "examples.dncnn:StackedGradient"
     assert "OTHER NETWORK" in (finished / "results/table1.md").read_text()
+
+
+def test_the_folder_is_the_test_set_and_the_tables_say_so(finished):
+    results = pd.read_csv(finished / "results/results.csv")
+    assert set(results.image) == {"cat", "coffee"}
+    assert "OTHER TEST SET" in (finished / "results/table1.md").read_text()
+
+
+def test_the_solver_is_named(finished):
+    text = (finished / "results/table1.md").read_text()
+    assert "OTHER SOLVER of gradient descent: examples.heavy_ball:HeavyBall" in text
 
 
 def test_changed_code_of_ones_own_reruns_what_depends_on_it(finished, tmp_path):
@@ -62,10 +80,14 @@ def test_changed_code_of_ones_own_reruns_what_depends_on_it(finished, tmp_path):
     objective = finished.copy(tmp_path / "objective")
     objective.append("examples/huber.py", "CHANGED = 1")
     assert planned(objective) == {"train_huber", *evaluate("huber"), *report}
+    solver = finished.copy(tmp_path / "solver")
+    solver.append("examples/heavy_ball.py", "CHANGED = 1")
+    trained = {f"train_{stage}" for stage in ("mtdeq", "rg1", "deqgd", "rerg", "huber")}
+    assert planned(solver) == {*trained, *evaluate(*METHODS, "huber"), *report} - evaluate("gauss")
     problem = finished.copy(tmp_path / "problem")
     problem.append("examples/motion.py", "CHANGED = 1")
     assert planned(problem) == {"observations", *evaluate(*METHODS, "huber"), *report}
     comment = finished.copy(tmp_path / "comment")
-    for name in OWN:
-        comment.append(f"examples/{name}.py", "# changed")
+    for path in (comment / "examples").glob("*.py"):
+        comment.append(path, "# changed")
     assert planned(comment) == set()

@@ -12,14 +12,17 @@ from test_validation import DEFAULT, SCHEMA, edited, mistakes
 from rglib import configuration
 from rglib.ablations import overlaid
 from rglib.extensions import ExtensionError, make
+from rglib.fixed_point import Outcome, StoppingRule, solve, solver_named
 from rglib.grids import targets, task_of
+from rglib.iterations import RegularizedGradient
 from rglib.networks import build, for_inference, load_into, save_weights
-from rglib.problems import PROBLEMS, degradations, observe_image
+from rglib.operators import Downsample
+from rglib.problems import PROBLEMS, DataGradient, degradations, observe_image
 from rglib.provenance import code_hash
 from rglib.validation import check, learned_roles, sections_of
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = ("huber", "motion", "dncnn")
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -172,6 +175,18 @@ def test_a_network_is_built_saved_loaded_and_made_ready(at_root, tmp_path):
     assert torch.equal(for_inference(other, torch.device("cpu"))(x), G(x))
 
 
+def test_a_solver_finds_the_map_estimate_of_a_linear_prior(at_root, linear_prior, in_double, dense):
+    solver = solver_named(example("heavy_ball")["evaluation"]["solver"], lr=0.1)
+    prior, A = linear_prior(90), in_double(Downsample.by(2, kernel="bicubic", height=6, width=5))
+    x = torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    F = RegularizedGradient(prior.G, DataGradient(A, A(x)), 0.7)
+    stop = StoppingRule(max_iterations=2000, tolerance=1e-16)
+    found = solve(solver, F, torch.zeros_like(x), stop)
+    assert found.share(Outcome.CONVERGED) == 1
+    expected = prior.minimiser(dense(A, (3, 6, 5)), A(x), 0.7)
+    torch.testing.assert_close(found.x.flatten(1), expected, atol=1e-6, rtol=0)
+
+
 HUBER = {
     "objective": "examples.huber:HuberDescent",
     "options": {"delta_255": 10},
@@ -217,6 +232,12 @@ HUBER = {
             ("problems", "motion9"),
             example("motion")["problems"]["motion9"] | {"options": {}},
             "problems.motion9.options: examples.motion:MotionBlur refuses its options",
+        ),
+        (("evaluation", "solver"), "newton", "must be one of adam, semi_implicit, or module:Class"),
+        (
+            ("stages", "rg1", "equilibrium"),
+            {"solver": "examples.heavy_ball:Heavy"},
+            "stages.rg1.equilibrium.solver: ",
         ),
         (("network", "G"), "dncnn", "network.G: 'dncnn' is not allowed; must be module:Class"),
         (("network", "G"), "examples.dncnn:Net", "has no Net (it has: StackedGradient)"),

@@ -45,15 +45,39 @@ OWN_PROBLEMS = {id: definition for id, definition in PROBLEMS.items() if definit
 TABLES = [1, 2, 3] if OWN_PROBLEMS else [1, 2]
 
 OWN_NETWORKS = [module_of(config["network"][role]) for role in "PG" if config["network"].get(role)]
-OWN_CODE = [*OWN_NETWORKS, *(module_of(own["degradation"]) for own in OWN_PROBLEMS.values())]
-METHOD_CODE = ["rglib.evaluation", "rglib.networks", *OWN_NETWORKS]
+
+
+def solver_code(section):
+    """The module of a solver of one's own, if the section names one."""
+    solver = section.get("solver", "")
+    return [module_of(solver)] if is_own(solver) else []
+
+
+OWN_CODE = [
+    *OWN_NETWORKS,
+    *solver_code(config["evaluation"]),
+    *(module_of(own["degradation"]) for own in OWN_PROBLEMS.values()),
+]
+METHOD_CODE = [
+    "rglib.evaluation",
+    "rglib.networks",
+    *OWN_NETWORKS,
+    *solver_code(config["evaluation"]),
+]
 EVALUATION_CODE = ["rglib.evaluation", "rglib.networks", *OWN_CODE]
 
 
 def training_code(stage):
-    objective = VARIANTS["stages"][stage]["objective"]
+    entry = VARIANTS["stages"][stage]
+    objective = entry["objective"]
     own = module_of(objective) if is_own(objective) else f"rglib.objectives.{objective}"
-    return ["rglib.training", own, *OWN_NETWORKS]
+    solver = solver_code(shared_with(entry).get("equilibrium", {}))
+    return ["rglib.training", own, *OWN_NETWORKS, *solver]
+
+
+def shared_with(entry):
+    """The sections that a stage reads, each with the stage's own entries over it."""
+    return {section: config[section] | entry.get(section, {}) for section in sections_of(entry)}
 
 
 def MADE_WITH(*modules, stages):
@@ -122,7 +146,7 @@ def training_params(stage):
         "entry": {
             key: entry[key] for key in entry if key not in ("log", "seed", "precision", *sections)
         },
-        "shared": {section: config[section] | entry.get(section, {}) for section in sections},
+        "shared": shared_with(entry),
         "network": config["network"],
         "precision": entry.get("precision", config["precision"]["train"]),
         "seed": entry.get("seed", config["seeds"][0]),
