@@ -1,6 +1,12 @@
 """How the documentation is built: sphinx-build -W -b html docs build/docs."""
 
 import importlib.metadata
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the notebooks: on a busy machine more are slower
+sys.path.insert(0, str(Path(__file__).parent))  # for configuration_reference
 
 project = "rglib"
 version = release = importlib.metadata.version("rglib")
@@ -12,6 +18,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",
+    "configuration_reference",
 ]
 
 # API: a page for each module, from its docstrings.
@@ -26,15 +33,16 @@ nitpick_ignore_regex = [
     ("py:obj", ".*"),
     (
         "py:class",
-        r"(?!rglib\.).*|.*\.State",
+        r"(?!rglib\.).*|.*\.(State|Batch)",
     ),  # other packages: no inventory is fetched
 ]
 
 # Prose
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell
 
 html_theme = "furo"
 html_title = "rglib"

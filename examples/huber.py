@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from rglib.fixed_point import Adam, StoppingRule, solve
+from rglib.fixed_point import StoppingRule, solve, solver_named
 from rglib.iterations import GradientStep, RegularizedGradient
 from rglib.objectives.losses import Losses, Networks, StepRandomness
 from rglib.problems import DataGradient, TrainingDistribution, observe
@@ -40,6 +40,7 @@ class HuberDescent:
         D = DataGradient(seen.problem.A, seen.y)
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
         eta = self.equilibrium["eta_gd"]
-        x_g = solve(Adam(lr=eta), gradient, seen.x0, StoppingRule.of(self.equilibrium)).x
+        solver = solver_named(self.equilibrium["solver"], lr=eta)
+        x_g = solve(solver, gradient, seen.x0, StoppingRule.of(self.equilibrium)).x
         restored = GradientStep(gradient, eta)(x_g)  # with gradients: Jacobian-free
         return Losses({"huber": huber_loss(restored, seen.x_hat, delta=self.delta_255 / 255)})
