@@ -5,7 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the notebooks: on a busy machine more are slower
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # for the notebooks: on a busy machine more are slower
 sys.path.insert(0, str(Path(__file__).parent))  # for configuration_reference
 
 project = "rglib"

@@ -1,0 +1,104 @@
+"""What the pages tell a reader to type: commands that exist, configurations that are allowed."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
+from test_validation import DEFAULT, SCHEMA
+from test_workflow import Project
+
+from rglib import validation
+from rglib.ablations import overlaid
+from rglib.validation import check
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+INLINE = re.compile(r"`((?:snakemake|rglib) [^`]+)`")
+PLACEHOLDERS = {"N", "COMMAND", "..."}
+OF_THE_READER = ("config/mine.yaml", "profiles/mine", "rglib.sif")  # what a page has just made
+
+
+def blocks(language):
+    return [
+        pytest.param(text, id=f"{page.name}-{n}")
+        for page in PAGES
+        for n, (found, text) in enumerate(FENCED.findall(page.read_text(encoding="utf-8")))
+        if found == language
+    ]
+
+
+def commands(program):
+    """Each command of a program, in blocks and in the text."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        shell = "\n".join(body for language, body in FENCED.findall(text) if language == "bash")
+        lines = shell.replace("\\\n", " ").splitlines()
+        inline = [" ".join(command.split()) for command in INLINE.findall(FENCED.sub("", text))]
+        for line in [*lines, *inline]:
+            for part in re.split(r"&&|;", line):
+                words = shlex.split(part, comments=True)
+                if words[:1] == [program] and not PLACEHOLDERS & set(words):
+                    found[" ".join(words)] = pytest.param(
+                        words[1:], id=f"{page.name}: {part.strip()}"
+                    )
+    return list(found.values())
+
+
+@pytest.mark.parametrize("words", commands("snakemake"))
+def test_a_command_has_options_that_snakemake_knows_and_files_that_exist(words):
+    chosen = get_argument_parser().parse_args(words)
+    for file in [*(chosen.configfile or ()), chosen.workflow_profile]:
+        if file and str(file) not in OF_THE_READER:
+            assert (ROOT / file).exists(), file
+
+
+@pytest.mark.parametrize("words", commands("rglib"))
+def test_a_command_has_arguments_that_rglib_knows(words):
+    from rglib.commands.arguments import parser
+
+    parser().parse_args(words)
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_a_configuration_is_allowed(text, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(validation, "isfile", lambda file: True)  # the reader's own weights
+    overlay = yaml.safe_load(text)
+    if "default-resources" in overlay:
+        return  # a profile of snakemake, not a configuration
+    check(overlaid(DEFAULT, overlay), SCHEMA)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_to_a_file(page):
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        if target != "api/modules.rst":  # made with the pages
+            assert (page.parent / target).exists(), target
+
+
+def test_the_notebook_is_kept_without_what_it_shows():
+    for cell in nbformat.read(ROOT / "docs/photograph.ipynb", as_version=4).cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@pytest.mark.slow
+def test_the_targets_that_pages_name_can_be_planned(tmp_path):
+    project = Project.copied(tmp_path / "project")
+    (project / "config/mine.yaml").write_text("stages: { rerg: { options: { link: 0.2 } } }\n")
+    seen = set()
+    for param in commands("snakemake"):
+        chosen = get_argument_parser().parse_args(param.values[0])
+        plan = (tuple(chosen.targets), tuple(map(str, chosen.configfile or ())))
+        if plan not in seen and not chosen.unlock:
+            seen.add(plan)
+            project.snakemake("--dry-run", "--quiet", *chosen.targets, config=None, also=plan[1])
+    assert len(seen) > 5
