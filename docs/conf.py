@@ -48,3 +48,4 @@ nb_execution_timeout = 600  # seconds a cell
 
 html_theme = "furo"
 html_title = "rglib"
+html_show_copyright = False

@@ -20,7 +20,7 @@ Gradient = Callable[[Tensor], Tensor]  # G(x): image -> gradient of the regulari
 
 @dataclass(frozen=True)
 class ForwardBackward:
-    """f(z) = P_{eta sigma^2}(z - eta D(z)), eq. (12)."""
+    r""":math:`f(z) = P_{\eta\sigma^2}(z - \eta D(z))`, eq. (12)."""
 
     P: Denoiser
     D: DataGradient
@@ -28,11 +28,11 @@ class ForwardBackward:
     eta: float = 0.49
 
     def forward_step(self, z: Tensor) -> Tensor:
-        """Z - eta D(z), what P is applied to."""
+        r""":math:`z - \eta D(z)`, what P is applied to."""
         return z - self.eta * self.D(z)
 
     def prox(self, z: Tensor) -> Tensor:
-        """P_{eta sigma^2}(z): the variance eta sigma^2 is a noise std of sqrt(eta) sigma."""
+        r""":math:`P_{\eta\sigma^2}(z)`: this variance is a noise std of :math:`\sqrt\eta\sigma`."""
         return self.P(z, math.sqrt(self.eta) * self.sigma)
 
     def __call__(self, z: Tensor) -> Tensor:
@@ -45,7 +45,10 @@ class ForwardBackward:
 
 @dataclass(frozen=True)
 class RegularizedGradient:
-    """D(z) + sigma^2 G(z), the MAP objective's gradient, whose zeros are the fixed points of g."""
+    r""":math:`D(z) + \sigma^2 G(z)`, whose zeros are the fixed points of g.
+
+    The gradient of the MAP objective.
+    """
 
     G: Gradient
     D: DataGradient
@@ -65,7 +68,7 @@ class RegularizedGradient:
 
 @dataclass(frozen=True)
 class GradientStep:
-    """g(z) = z - eta (D(z) + sigma^2 G(z)), eq. (14)."""
+    r""":math:`g(z) = z - \eta (D(z) + \sigma^2 G(z))`, eq. (14)."""
 
     gradient: RegularizedGradient
     eta: float = 0.05

@@ -66,7 +66,7 @@ class SeededStep:
 
 @dataclass(frozen=True)
 class Problem:
-    """Restore x from y = A x + n with noise n of std sigma on [0, 1]."""
+    r"""Restore x from :math:`y = A x + n` with noise n of std sigma on [0, 1]."""
 
     A: Operator
     sigma: float
@@ -74,7 +74,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class DataGradient:
-    """D(z) = A^T(Az - y), eq. (13), for the observation y.
+    r""":math:`D(z) = A^\top(Az - y)`, eq. (13), for the observation y.
 
     The residual comes first: A^T then damps its rounding errors, half of those of A^T A z - A^T y,
     which Adam scales up to full steps where the gradient is small.

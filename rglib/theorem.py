@@ -12,10 +12,10 @@ from rglib.objectives.losses import link_residual
 
 
 def bound(link: Tensor, x_f: Tensor, x_hat: Tensor, *, contraction: float) -> Tensor:
-    """The right side of Theorem 1, eq. (18), per image (B,).
+    r"""The right side of Theorem 1, eq. (18), per image (B,).
 
-    sqrt(L_link) / (1 - L_g) + ||x_f - x_hat||, with sums (not means) as norms; ``link`` (B,) is
-    L_link at x_f - eta D(x_f), and ``contraction`` is the Lipschitz constant L_g of g.
+    :math:`\sqrt{L_\text{link}} / (1 - L_g) + \lVert x_f - \hat x \rVert`, with sums
+    (not means) as norms; ``link`` (B,) is L_link at x_f - eta D(x_f), and ``contraction`` is the Lipschitz constant L_g of g.
 
     Raises:
         ValueError: L_g >= 1, where the theorem says nothing.
@@ -27,10 +27,12 @@ def bound(link: Tensor, x_f: Tensor, x_hat: Tensor, *, contraction: float) -> Te
 
 
 def link_loss(f: ForwardBackward, G: Gradient, x_f: Tensor) -> Tensor:
-    """L_link at x~ = x_f - eta D(x_f) with variance eta sigma^2, eq. (7), a sum per image (B,).
+    r"""L_link at x~ = x_f - eta D(x_f) with variance eta sigma^2, eq. (7), a sum per image (B,).
 
-    At a fixed point x_f (B, 3, H, W) of f, P(x~) = x_f, and L_link is
-    ||eta sigma^2 G(x_f) + eta D(x_f)||^2 = ||g(x_f) - x_f||^2, eq. (20).
+    At a fixed point x_f (B, 3, H, W) of f, P(x~) = x_f, and L_link is, eq. (20),
+
+    .. math::
+        \lVert \eta\sigma^2 G(x_f) + \eta D(x_f) \rVert^2 = \lVert g(x_f) - x_f \rVert^2.
     """
     z = f.forward_step(x_f)
     p = f.prox(z)

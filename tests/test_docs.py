@@ -100,5 +100,5 @@ def test_the_targets_that_pages_name_can_be_planned(tmp_path):
         plan = (tuple(chosen.targets), tuple(map(str, chosen.configfile or ())))
         if plan not in seen and not chosen.unlock:
             seen.add(plan)
-            project.snakemake("--dry-run", "--quiet", *chosen.targets, config=None, also=plan[1])
+            project.snakemake("--dry-run", *chosen.targets, config=None, also=plan[1])
     assert len(seen) > 5

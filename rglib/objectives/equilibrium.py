@@ -31,10 +31,15 @@ from rglib.processes import WHOLE, Share
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """Algorithm 1: losses at the fixed points of f and g, by Jacobian-free back-propagation.
+    r"""Algorithm 1: losses at the fixed points of f and g, by Jacobian-free back-propagation.
 
-    link L_link(x_f - eta_FB D(x_f)) + forward_backward ||f(x_f) - x_hat||^2
-    + gradient_descent ||g(x_g) - x_hat||^2, eqs. (15, 16, 28-30). A weight of None leaves the term
+    With the weights ``link``, ``forward_backward`` and ``gradient_descent``, eqs. (15, 16, 28-30),
+
+    .. math::
+        w_1 L_\text{link}(x_f - \eta_\text{FB} D(x_f)) + w_2 \lVert f(x_f) - \hat x \rVert^2
+        + w_3 \lVert g(x_g) - \hat x \rVert^2.
+
+    A weight of None leaves the term
     out: MTDEQ is forward_backward alone, RG1 adds the link, DEQGD is gradient_descent alone, RERG
     has all three.
 

@@ -84,7 +84,7 @@ class StepRandomness:
 
 
 def link_residual(G_p: Tensor, z: Tensor, p: Tensor, *, variance: float | Tensor) -> Tensor:
-    """s^2 G(p) - (z - p) with p = P_{s^2}(z), whose square is the link loss, eq. (7)."""
+    r""":math:`s^2 G(p) - (z - p)` with :math:`p = P_{s^2}(z)`: its square is the link loss (7)."""
     return variance * G_p - (z - p)
 
 

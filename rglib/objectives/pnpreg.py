@@ -20,7 +20,9 @@ from rglib.processes import WHOLE, Share
 
 @dataclass(frozen=True)
 class PnPReG:
-    """The joint loss of pnpReG: delta mean|p - x_hat| + link mean((s^2 G(p) - (z - p))^2).
+    r"""The joint loss of pnpReG, with means over the entries as norms.
+
+    .. math:: \delta\, \lVert p - \hat x \rVert_1 + \lambda\, \lVert s^2 G(p) - (z - p) \rVert^2
 
     z = x_hat + s0 n and p = P(z, s). Even steps (the first is 0) have s = s0 and delta = 1; odd
     ones draw s anew and have delta = 0. Nothing is detached: both terms reach both networks.

@@ -139,7 +139,7 @@ def detail(truth: np.ndarray, side: int = DETAIL) -> tuple[int, int]:
 
 
 def error(pixels: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """|x - x_hat|, mean over the channels, uint8 (H, W, 3) to float (H, W) on [0, 1]."""
+    """\\|x - x_hat\\|, mean over the channels, uint8 (H, W, 3) to float (H, W) on [0, 1]."""
     errors: np.ndarray = np.abs(pixels.astype(float) - truth).mean(axis=2) / 255
     return errors
 
