@@ -15,7 +15,8 @@ def bound(link: Tensor, x_f: Tensor, x_hat: Tensor, *, contraction: float) -> Te
     r"""The right side of Theorem 1, eq. (18), per image (B,).
 
     :math:`\sqrt{L_\text{link}} / (1 - L_g) + \lVert x_f - \hat x \rVert`, with sums
-    (not means) as norms; ``link`` (B,) is L_link at x_f - eta D(x_f), and ``contraction`` is the Lipschitz constant L_g of g.
+    (not means) as norms; ``link`` (B,) is L_link at x_f - eta D(x_f), and ``contraction`` is the
+    Lipschitz constant L_g of g.
 
     Raises:
         ValueError: L_g >= 1, where the theorem says nothing.
