@@ -207,6 +207,32 @@ class SuperResolution:
         return functional.interpolate(y.clamp(0, 1), size=size, mode="bicubic", align_corners=False)
 
 
+@dataclass(frozen=True)
+class KernelBlur:
+    """Circular blur with a kernel of one's own (odd, odd), centred on its middle tap."""
+
+    kernel: Tensor
+    sigma: float
+    task: str = "deblurring"
+
+    @property
+    def smallest(self) -> int:
+        """The kernel must fit."""
+        return max(self.kernel.shape)
+
+    def crop(self, x: Tensor) -> Tensor:
+        """All of the image."""
+        return x
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Blur:
+        """The same blur for the whole batch."""
+        return Blur.from_kernel(self.kernel, height=shape[-2], width=shape[-1])
+
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
+        """Y itself."""
+        return y
+
+
 PROBLEMS: dict[str, Degradation] = {
     "completion80": Completion(keep=0.2),
     "completion90": Completion(keep=0.1),

@@ -1,0 +1,309 @@
+"""Restore images with a trained network: ``rglib.load("rerg").restore(y, "deblur_s1.6")``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from rglib import configuration
+from rglib.evaluation import restorer
+from rglib.models import Config, Models
+from rglib.networks import DRUNet, build, for_inference, load_into, preferred_arithmetic
+from rglib.operators import (
+    BLUR_SIZE,
+    Blur,
+    Downsample,
+    Identity,
+    Mask,
+    downsampling_taps,
+    gaussian_kernel,
+    strided_filter,
+)
+from rglib.problems import (
+    PROBLEMS,
+    UNKNOWN_PIXEL,
+    Completion,
+    Deblurring,
+    Degradation,
+    Observation,
+    Problem,
+    SeededImage,
+    SuperResolution,
+)
+from rglib.restoration import GradientDescent, PnPADMM
+from rglib.validation import ROLE
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A trained network and how to restore with it; `load` makes one.
+
+    Attributes:
+        name: the method, ``rerg`` for example.
+        algorithm: ``gradient_descent``, which uses a G, or ``pnp_admm``, which uses a P.
+        network: the G or P, on ``device``.
+        settings: at test time, the sections evaluation, problems and admm of a configuration.
+        device: where to compute.
+    """
+
+    name: str
+    algorithm: str
+    network: DRUNet
+    settings: Config
+    device: torch.device
+
+    def restore(
+        self,
+        y: Tensor,
+        problem: str | Problem,
+        *,
+        like: str | None = None,
+        lr: float | None = None,
+        s: float | None = None,
+        iterations: int | None = None,
+        tile_above: int | None = None,
+        progress: str | None = None,
+    ) -> Tensor:
+        """Restore images from their observation y, at the borders as the operator says: circular.
+
+        The result is neither clipped nor rounded, the same numbers as in the tables. Without
+        options the settings are those of the table's problem: the one that ``problem`` or ``like``
+        names, or else the `nearest`. For a noise level that is not the table's, s is the noise
+        level, and PnP-ADMM ends no lower than at it.
+
+        Args:
+            y: float images (B, 3, h, w), nominally in [0, 1]; noise may lie outside.
+            problem: an id of the tables (of deblurring or super-resolution: completion needs its
+                mask), or an operator and a noise level.
+            like: id of the problem in the tables whose settings are taken.
+            lr: Adam's learning rate on the image, for gradient descent.
+            s: the weight of G is s^2, on [0, 1], for gradient descent.
+            iterations: of either algorithm; for gradient descent the start is among them.
+            tile_above: pixels above which G is applied to parts, to save memory.
+            progress: what a progress bar on stderr is called; None shows none.
+
+        Returns:
+            The restored images (B, 3, H, W), float32, on the device of y.
+
+        Raises:
+            ValueError: y is not such a tensor or does not fit the operator; an unknown id; an
+                option that is out of range or not one of the algorithm's.
+        """
+        _check_images(y)
+        if isinstance(problem, str):
+            like = problem if like is None else like
+            problem = problem_of(_degradation(problem), y.shape)
+        like = nearest(problem, self.settings["problems"]) if like is None else like
+        method = self.method(
+            problem, like, lr=lr, s=s, iterations=iterations, tile_above=tile_above
+        )
+        here = Problem(problem.A.to(self.device), problem.sigma)
+        seen = observed(y.float().to(self.device), here)
+        calls = method.schedule.iterations + 1 if isinstance(method, PnPADMM) else method.iterations
+        with tqdm(total=calls, desc=progress, leave=False, disable=progress is None) as bar:
+            return method.restore(seen, lambda _: bar.update()).to(y.device)
+
+    def method(
+        self,
+        problem: Problem,
+        like: str,
+        *,
+        lr: float | None = None,
+        s: float | None = None,
+        iterations: int | None = None,
+        tile_above: int | None = None,
+    ) -> GradientDescent | PnPADMM:
+        """The algorithm with the settings for a problem, as `restore` says.
+
+        Raises:
+            ValueError: ``like`` is unknown; an option that is out of range or not the algorithm's.
+        """
+        if like not in self.settings["problems"]:
+            raise ValueError(
+                f"no settings for a problem {like!r}; there are those of "
+                f"{', '.join(self.settings['problems'])}"
+            )
+        made = restorer(self.algorithm, like, self.network, self.settings)
+        given = {"lr": lr, "s": s, "iterations": iterations, "tile_above": tile_above}
+        given = {name: value for name, value in given.items() if value is not None}
+        _check_options(given)
+        if isinstance(made, PnPADMM):
+            if foreign := [name for name in given if name != "iterations"]:
+                raise ValueError(f"{foreign[0]}: {self.name} is PnP-ADMM, which has no such setting")
+            last = self.settings["admm"][PROBLEMS[like].task]["sigma_last_255"] / 255
+            schedule = replace(made.schedule, sigma_last=max(last, problem.sigma), **given)
+            return replace(made, schedule=schedule)
+        if problem.sigma not in (0, PROBLEMS[like].sigma):
+            made = replace(made, s=problem.sigma)
+        return replace(made, **given)
+
+
+def load(
+    method: str,
+    *,
+    models: Path | str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+) -> Prior:
+    """Load a method's network with the settings it was evaluated with.
+
+    Args:
+        method: ``gauss``, ``mtdeq``, ``pnpreg``, ``rg1``, ``deqgd`` or ``rerg``.
+        models: a folder of networks as `rglib.models` describes, ``work/<run>/models`` for
+            example; None takes the networks that come with rglib.
+        device: auto, cpu or cuda.
+        precision: inside the network: float32, as in the tables; bfloat16; or auto, which is
+            bfloat16 where the machine is fast at it.
+
+    Raises:
+        ModelsError: an unknown method, or a folder without its network, card or settings.
+        WeightsError: the weights cannot be read, or are not of the size that the card says.
+        ValueError: there is no such device or precision.
+    """
+    found = Models.open(None if models is None else Path(models))
+    entry, weights, size = found.method(method), found.weights(method), found.card(method)["network"]
+    on = configuration.device(device)
+    network = build(
+        ROLE[entry["algorithm"]],
+        widths=size["widths"],
+        blocks=size["blocks"],
+        arithmetic=preferred_arithmetic(precision, on),
+    )
+    load_into(network, weights)
+    evaluation = found.settings["evaluation"] | entry.get("evaluation", {})
+    return Prior(
+        name=method,
+        algorithm=entry["algorithm"],
+        network=for_inference(network, on),
+        settings={**found.settings, "evaluation": evaluation},
+        device=on,
+    )
+
+
+def problem_of(degradation: Degradation, shape: torch.Size) -> Problem:
+    """The problem behind observations of this shape (B, 3, h, w), of all but completion.
+
+    Raises:
+        ValueError: a blur kernel is larger than the image.
+    """
+    factor = degradation.factor if isinstance(degradation, SuperResolution) else 1
+    of_image = torch.Size((*shape[:-2], factor * shape[-2], factor * shape[-1]))
+    return Problem(degradation.operator(of_image, SeededImage()), degradation.sigma)
+
+
+def observed(y: Tensor, problem: Problem) -> Observation:
+    """An observation whose ground truth is not known, nan, with the starting point of the tables.
+
+    Raises:
+        ValueError: the operator is not for images of this size.
+    """
+    try:
+        shape = problem.A.adjoint(y).shape
+    except RuntimeError as error:
+        raise ValueError(f"the operator does not fit y of {_size(y)} pixels: {error}") from error
+    if isinstance(problem.A, Mask):
+        x0 = torch.where(problem.A.mask.bool(), y, UNKNOWN_PIXEL)
+    elif shape == y.shape:
+        x0 = y
+    else:  # as `SuperResolution.start`
+        size = tuple(shape[-2:])
+        x0 = functional.interpolate(y.clamp(0, 1), size=size, mode="bicubic", align_corners=False)
+    return Observation(problem, torch.full_like(x0, math.nan), y, x0)
+
+
+def nearest(problem: Problem, ids: Iterable[str]) -> str:
+    """The problem of the tables that is most like this one, among ``ids``.
+
+    Of the same task: for completion the one with the nearest share of known pixels; for a blur the
+    one whose kernel's sum of squares is nearest, which is what a blur leaves of white noise; for
+    super-resolution the nearest factor, then noise or none, then the nearest kernel. Plain
+    denoising counts as a blur of no width.
+
+    Raises:
+        ValueError: the operator is another one than these, or no such problem is among ``ids``.
+    """
+    kind = type(problem.A)
+    task, distance = LIKENESS.get(kind, (None, None))
+    candidates = [id for id in ids if PROBLEMS[id].task == task]
+    if not candidates:
+        raise ValueError(
+            f"no problem of the tables has an operator like {kind.__name__}: name the one whose "
+            f"settings are to be taken, `like`, of {', '.join(ids)}"
+        )
+    return min(candidates, key=lambda id: distance(problem, PROBLEMS[id]))
+
+
+def _by_known_share(problem: Problem, table: Completion) -> float:
+    return abs(problem.A.mask.float().mean().item() - table.keep)
+
+
+def _by_noise_left(problem: Problem, table: Deblurring) -> float:
+    return abs(
+        _noise_left(problem.A)
+        - gaussian_kernel(table.sigma_b, size=BLUR_SIZE).square().sum().item()
+    )
+
+
+def _noise_left(A: Blur | Identity) -> float:
+    if isinstance(A, Identity):
+        return 1.0
+    kernel = torch.fft.irfft2(A.otf, s=(len(A.otf), A.width))
+    return kernel.square().sum().item()
+
+
+def _by_factor(problem: Problem, table: SuperResolution) -> tuple[float, bool, float]:
+    rows = problem.A.rows.cpu()
+    factor = round(rows.shape[1] / rows.shape[0])
+    taps, first = downsampling_taps(factor, kernel=table.kernel)
+    alike = strided_filter(taps, first, stride=factor, size=rows.shape[1])
+    other_noise = bool(problem.sigma) != bool(table.sigma)
+    return abs(factor - table.factor), other_noise, (alike - rows).norm().item()
+
+
+LIKENESS = {  # of operators: the task, and a distance from its problems
+    Mask: ("completion", _by_known_share),
+    Blur: ("deblurring", _by_noise_left),
+    Identity: ("deblurring", _by_noise_left),
+    Downsample: ("super_resolution", _by_factor),
+}
+
+
+def _degradation(problem_id: str) -> Degradation:
+    if problem_id not in PROBLEMS:
+        raise ValueError(f"unknown problem {problem_id!r}; there are {', '.join(PROBLEMS)}")
+    degradation = PROBLEMS[problem_id]
+    if degradation.task == "completion":
+        raise ValueError(
+            f"{problem_id}: completion needs to know which pixels are known: give "
+            "Problem(Mask(mask), sigma=0) with a mask (1, 1, H, W) of ones where they are"
+        )
+    return degradation
+
+
+def _check_images(y: Tensor) -> None:
+    if not (torch.is_tensor(y) and y.is_floating_point() and y.ndim == 4 and y.shape[1] == 3):
+        what = f"{y.dtype} {tuple(y.shape)}" if torch.is_tensor(y) else type(y).__name__
+        raise ValueError(
+            f"y must be a float tensor (B, 3, h, w) on [0, 1], got {what}; "
+            "rglib.images.to_tensor(rglib.images.read_image(path)) reads one"
+        )
+    if not y.isfinite().all():
+        raise ValueError("y has values that are not finite")
+
+
+def _check_options(given: Config) -> None:
+    lowest = {"lr": 0.0, "s": 0.0, "iterations": 1, "tile_above": 1}
+    for name, value in given.items():
+        if not (math.isfinite(value) and value >= lowest[name]):
+            raise ValueError(f"{name}: {value} is not allowed; must be at least {lowest[name]:g}")
+
+
+def _size(y: Tensor) -> str:
+    return f"{y.shape[-1]}x{y.shape[-2]}"
