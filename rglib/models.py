@@ -30,9 +30,7 @@ class ModelsError(ValueError):
 
 
 def shipped() -> Path:
-    """The folder of the networks that come with rglib: inside the package where it is installed
-    from a wheel, beside it in the repository.
-    """
+    """The folder of the networks that come with rglib: in a wheel's package, or beside it."""
     inside = PACKAGE / "weights"
     return inside if inside.is_dir() else PACKAGE.parent / "weights"
 
@@ -124,9 +122,7 @@ class Models:
         return self._file(stage, f"{role}.safetensors", f"{stage}_{role}.safetensors")
 
     def _file(self, stage: str, of_run: str, published: str) -> Path:
-        """A file of a stage in the layout of a run where the stage has a folder, or else that of
-        ``weights/``.
-        """
+        """A file of a stage: as in a run where the stage has a folder, else as in ``weights/``."""
         folder = self.folder / stage
         return folder / of_run if folder.is_dir() else self.folder / published
 

@@ -98,11 +98,10 @@ class Prior:
         """
         _check_images(y)
         if isinstance(problem, str):
-            like = problem if like is None else like
+            like = like or problem
             problem = problem_of(_degradation(problem), y.shape)
-        like = nearest(problem, self.settings["problems"]) if like is None else like
         method = self.method(
-            problem, like, lr=lr, s=s, iterations=iterations, tile_above=tile_above
+            problem, like=like, lr=lr, s=s, iterations=iterations, tile_above=tile_above
         )
         here = Problem(problem.A.to(self.device), problem.sigma)
         seen = observed(y.float().to(self.device), here)
@@ -113,8 +112,8 @@ class Prior:
     def method(
         self,
         problem: Problem,
-        like: str,
         *,
+        like: str | None = None,
         lr: float | None = None,
         s: float | None = None,
         iterations: int | None = None,
@@ -123,20 +122,24 @@ class Prior:
         """The algorithm with the settings for a problem, as `restore` says.
 
         Raises:
-            ValueError: ``like`` is unknown; an option that is out of range or not the algorithm's.
+            ValueError: ``like`` is unknown, or needed as the operator is none of the tables'; an
+                option that is out of range or not the algorithm's.
         """
-        if like not in self.settings["problems"]:
+        problems = self.settings["problems"]
+        like = like or nearest(problem, problems)
+        if like not in problems:
             raise ValueError(
-                f"no settings for a problem {like!r}; there are those of "
-                f"{', '.join(self.settings['problems'])}"
+                f"no settings for a problem {like!r}; there are those of {', '.join(problems)}"
             )
         made = restorer(self.algorithm, like, self.network, self.settings)
         given = {"lr": lr, "s": s, "iterations": iterations, "tile_above": tile_above}
         given = {name: value for name, value in given.items() if value is not None}
         _check_options(given)
         if isinstance(made, PnPADMM):
-            if foreign := [name for name in given if name != "iterations"]:
-                raise ValueError(f"{foreign[0]}: {self.name} is PnP-ADMM, which has no such setting")
+            if foreign := given.keys() - {"iterations"}:
+                raise ValueError(
+                    f"{min(foreign)}: {self.name} restores by PnP-ADMM, which has no such setting"
+                )
             last = self.settings["admm"][PROBLEMS[like].task]["sigma_last_255"] / 255
             schedule = replace(made.schedule, sigma_last=max(last, problem.sigma), **given)
             return replace(made, schedule=schedule)
@@ -168,7 +171,11 @@ def load(
         ValueError: there is no such device or precision.
     """
     found = Models.open(None if models is None else Path(models))
-    entry, weights, size = found.method(method), found.weights(method), found.card(method)["network"]
+    entry, weights, size = (
+        found.method(method),
+        found.weights(method),
+        found.card(method)["network"],
+    )
     on = configuration.device(device)
     network = build(
         ROLE[entry["algorithm"]],
@@ -188,14 +195,19 @@ def load(
 
 
 def problem_of(degradation: Degradation, shape: torch.Size) -> Problem:
-    """The problem behind observations of this shape (B, 3, h, w), of all but completion.
+    """The problem behind observations of this shape (B, 3, h, w).
 
     Raises:
         ValueError: a blur kernel is larger than the image.
     """
-    factor = degradation.factor if isinstance(degradation, SuperResolution) else 1
-    of_image = torch.Size((*shape[:-2], factor * shape[-2], factor * shape[-1]))
-    return Problem(degradation.operator(of_image, SeededImage()), degradation.sigma)
+    height, width = (side * enlargement(degradation) for side in shape[-2:])
+    operator = degradation.operator(torch.Size((*shape[:-2], height, width)), SeededImage())
+    return Problem(operator, degradation.sigma)
+
+
+def enlargement(degradation: Degradation) -> int:
+    """How many times larger the sides of an image are than those of its observation."""
+    return degradation.factor if isinstance(degradation, SuperResolution) else 1
 
 
 def observed(y: Tensor, problem: Problem) -> Observation:

@@ -233,6 +233,28 @@ class KernelBlur:
         return y
 
 
+@dataclass(frozen=True)
+class KnownPixels:
+    """Completion with a mask of one's own, (1, 1, H, W) of ones where pixels are known."""
+
+    mask: Tensor
+    sigma: float = 0.0
+    task: str = "completion"
+    smallest: int = 1
+
+    def crop(self, x: Tensor) -> Tensor:
+        """All of the image."""
+        return x
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Mask:
+        """The same mask for the whole batch."""
+        return Mask(self.mask)
+
+    def start(self, y: Tensor, A: Mask, shape: torch.Size) -> Tensor:
+        """Y where known, 0.5 elsewhere."""
+        return torch.where(A.mask.bool(), y, UNKNOWN_PIXEL)
+
+
 PROBLEMS: dict[str, Degradation] = {
     "completion80": Completion(keep=0.2),
     "completion90": Completion(keep=0.1),
