@@ -19,8 +19,14 @@ from rglib.validation import ROLE
 
 Config = Mapping[str, Any]
 
-SETTINGS = "settings.json"
-SECTIONS = ("run", "methods", "evaluation", "problems", "admm")  # of the configuration, in it
+SETTINGS_FILE = "settings.json"
+SECTIONS_AT_TEST_TIME = (
+    "run",
+    "methods",
+    "evaluation",
+    "problems",
+    "admm",
+)  # of the configuration, in it
 
 PACKAGE = Path(__file__).parent
 
@@ -38,13 +44,13 @@ def shipped() -> Path:
 def write_settings(config: Config, path: Path) -> None:
     """Write what networks restore with at test time, from the configuration, as JSON."""
     with replacing(path) as partial:
-        settings = {section: config[section] for section in SECTIONS}
+        settings = {section: config[section] for section in SECTIONS_AT_TEST_TIME}
         partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Models:
-    """A folder of networks and its settings: the sections `SECTIONS` of a configuration."""
+    """A folder of networks and the sections of a configuration that they restore with."""
 
     folder: Path
     settings: Config
@@ -59,15 +65,15 @@ class Models:
         folder = shipped() if folder is None else Path(folder)
         if not folder.is_dir():
             raise ModelsError(f"there is no folder of networks {folder}")
-        path = folder / SETTINGS
+        path = folder / SETTINGS_FILE
         if not path.is_file():
             raise ModelsError(
-                f"{folder} has no {SETTINGS}, which says how to restore with its networks; "
+                f"{folder} has no {SETTINGS_FILE}, which says how to restore with its networks; "
                 f"`snakemake {path}` writes that of a run, with the same --configfile as its "
                 "training"
             )
         settings = _read_json(path)
-        if missing := [section for section in SECTIONS if section not in settings]:
+        if missing := [section for section in SECTIONS_AT_TEST_TIME if section not in settings]:
             raise ModelsError(f"{path}: has no {', '.join(missing)}; write it anew with snakemake")
         return cls(folder, settings)
 

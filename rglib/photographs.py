@@ -6,6 +6,7 @@ photograph may have beside its pixels, and comes out again.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,8 +99,10 @@ def write_photograph(path: Path, photograph: Photograph) -> None:
         pixels = pixels.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     if path.suffix.lower() == ARRAY:
         array = pixels[0].permute(1, 2, 0).cpu().numpy()
+        buffer = io.BytesIO()  # NumPy's own writing says neither which file nor why it failed
+        np.save(buffer, array[..., 0] if photograph.grey else array)
         with replacing(path) as partial:
-            np.save(partial, array[..., 0] if photograph.grey else array)
+            partial.write_bytes(buffer.getvalue())
         return
     if not pixels.isfinite().all():
         raise ImageError(f"cannot write {path}: values are not finite, the restoration diverged")

@@ -43,6 +43,8 @@ def run(chosen: argparse.Namespace) -> int:
             raise ValueError(f"{chosen.problem} needs --mask FILE, where to write what is known")
         if degradation.task != "completion" and chosen.mask is not None:
             raise ValueError("--mask is for completion, there is none to write")
+        if chosen.seed < 0:
+            raise ValueError(f"--seed: {chosen.seed} is not allowed; must be at least 0")
         tasks = tasks_of(chosen)
         for task in tasks:
             read(task, degradation)
