@@ -4,13 +4,14 @@
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
 __all__ = ["Prior", "__version__", "load"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # by name, when asked for: PyTorch takes a second to import, and `code_hash` counts what a
     # package's __init__ imports for each of its modules
     if name in ("Prior", "load"):

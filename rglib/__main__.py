@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from rglib.commands.arguments import parser
 
+INTERRUPTED = 130  # as a shell reports Ctrl-C; what is written by then is whole
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, importing its module alone, and return its exit status.
@@ -16,7 +18,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: the arguments are not understood, or ask for help.
     """
     chosen = parser().parse_args(arguments)
-    return importlib.import_module(f"rglib.commands.{chosen.command}").run(chosen)
+    command = importlib.import_module(f"rglib.commands.{chosen.command}")
+    try:
+        status: int = command.run(chosen)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
 
 
 if __name__ == "__main__":

@@ -83,10 +83,11 @@ class Models:
         Raises:
             ModelsError: there is no such method.
         """
-        methods = self.settings["methods"]
+        methods: Config = self.settings["methods"]
         if name not in methods:
             raise ModelsError(f"unknown method {name!r}; there are {', '.join(methods)}")
-        return methods[name]
+        entry: Config = methods[name]
+        return entry
 
     def weights(self, name: str) -> Path:
         """The file of the network that a method restores with.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from rglib.images import ImageError, check_depth, opened, to_tensor, to_uint8
 
 ARRAY = ".npy"  # the one format that keeps every number as it is
 WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
-OPTIONS: dict[str, dict[str, object]] = {  # of Pillow's writers, by what they write
+OPTIONS: dict[str, dict[str, Any]] = {  # of Pillow's writers, by what they write
     ".png": {},
     ".tif": {"compression": "tiff_deflate"},
     ".tiff": {"compression": "tiff_deflate"},
@@ -205,7 +206,7 @@ def _read_array(path: Path) -> np.ndarray:
         raise ImageError(f"the array {path} holds {array.dtype}; use floats, uint8 or uint16")
     if array.size == 0 or not np.isfinite(array).all():
         raise ImageError(f"the array {path} is empty or has values that are not finite")
-    return array.astype(np.float32)
+    return np.asarray(array, dtype=np.float32)
 
 
 def _read_csv(path: Path) -> np.ndarray:

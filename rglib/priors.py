@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from rglib import configuration
+from rglib.ablations import overlaid
 from rglib.evaluation import restorer
+from rglib.fixed_point import Adam, solver_named
 from rglib.models import Config, Models
 from rglib.networks import DRUNet, build, for_inference, load_into, preferred_arithmetic
 from rglib.operators import (
@@ -51,6 +53,7 @@ class Prior:
         network: the G or P, on ``device``.
         settings: at test time, the sections evaluation, problems and admm of a configuration.
         device: where to compute.
+        s: the weight of G is s^2 whatever the problem; None leaves it to the settings.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Prior:
     network: DRUNet
     settings: Config
     device: torch.device
+    s: float | None = None
 
     def restore(
         self,
@@ -65,87 +69,106 @@ class Prior:
         problem: str | Problem,
         *,
         like: str | None = None,
-        lr: float | None = None,
-        s: float | None = None,
-        iterations: int | None = None,
-        tile_above: int | None = None,
         progress: str | None = None,
     ) -> Tensor:
         """Restore images from their observation y, at the borders as the operator says: circular.
 
-        The result is neither clipped nor rounded, the same numbers as in the tables. Without
-        options the settings are those of the table's problem: the one that ``problem`` or ``like``
-        names, or else the `nearest`. For a noise level that is not the table's, s is the noise
-        level, and PnP-ADMM ends no lower than at it.
+        The result is neither clipped nor rounded, the same numbers as in the tables. The settings
+        are those of the table's problem that ``problem`` or ``like`` names, or else of the
+        `nearest` one. For a noise level that is not this one's, s is the noise level, and PnP-ADMM
+        ends no lower than at it. `adjusted` changes them.
 
         Args:
             y: float images (B, 3, h, w), nominally in [0, 1]; noise may lie outside.
             problem: an id of the tables (of deblurring or super-resolution: completion needs its
                 mask), or an operator and a noise level.
             like: id of the problem in the tables whose settings are taken.
-            lr: Adam's learning rate on the image, for gradient descent.
-            s: the weight of G is s^2, on [0, 1], for gradient descent.
-            iterations: of either algorithm; for gradient descent the start is among them.
-            tile_above: pixels above which G is applied to parts, to save memory.
             progress: what a progress bar on stderr is called; None shows none.
 
         Returns:
             The restored images (B, 3, H, W), float32, on the device of y.
 
         Raises:
-            ValueError: y is not such a tensor or does not fit the operator; an unknown id; an
-                option that is out of range or not one of the algorithm's.
+            ValueError: y is not such a tensor or does not fit the operator; an unknown id; the
+                operator is none of the tables' and there is no ``like``.
         """
         _check_images(y)
         if isinstance(problem, str):
             like = like or problem
             problem = problem_of(_degradation(problem), y.shape)
-        method = self.method(
-            problem, like=like, lr=lr, s=s, iterations=iterations, tile_above=tile_above
-        )
+        method = self.method(problem, like=like)
         here = Problem(problem.A.to(self.device), problem.sigma)
         seen = observed(y.float().to(self.device), here)
         calls = method.schedule.iterations + 1 if isinstance(method, PnPADMM) else method.iterations
         with tqdm(total=calls, desc=progress, leave=False, disable=progress is None) as bar:
-            return method.restore(seen, lambda _: bar.update()).to(y.device)
 
-    def method(
-        self,
-        problem: Problem,
-        *,
-        like: str | None = None,
-        lr: float | None = None,
-        s: float | None = None,
-        iterations: int | None = None,
-        tile_above: int | None = None,
-    ) -> GradientDescent | PnPADMM:
-        """The algorithm with the settings for a problem, as `restore` says.
+            def record(_: Tensor) -> None:
+                bar.update()
+
+            return method.restore(seen, record).to(y.device)
+
+    def method(self, problem: Problem, *, like: str | None = None) -> GradientDescent | PnPADMM:
+        """The algorithm with its settings for a problem, as `restore` says.
 
         Raises:
-            ValueError: ``like`` is unknown, or needed as the operator is none of the tables'; an
-                option that is out of range or not the algorithm's.
+            ValueError: ``like`` is unknown, or needed as the operator is none of the tables'.
         """
         problems = self.settings["problems"]
         like = like or nearest(problem, problems)
-        if like not in problems:
+        if like not in problems or like not in PROBLEMS:
             raise ValueError(
                 f"no settings for a problem {like!r}; there are those of {', '.join(problems)}"
             )
         made = restorer(self.algorithm, like, self.network, self.settings)
-        given = {"lr": lr, "s": s, "iterations": iterations, "tile_above": tile_above}
-        given = {name: value for name, value in given.items() if value is not None}
-        _check_options(given)
         if isinstance(made, PnPADMM):
-            if foreign := given.keys() - {"iterations"}:
-                raise ValueError(
-                    f"{min(foreign)}: {self.name} restores by PnP-ADMM, which has no such setting"
-                )
             last = self.settings["admm"][PROBLEMS[like].task]["sigma_last_255"] / 255
-            schedule = replace(made.schedule, sigma_last=max(last, problem.sigma), **given)
+            schedule = replace(made.schedule, sigma_last=max(last, problem.sigma))
             return replace(made, schedule=schedule)
-        if problem.sigma not in (0, PROBLEMS[like].sigma):
-            made = replace(made, s=problem.sigma)
-        return replace(made, **given)
+        assert isinstance(made, GradientDescent)  # the only other algorithm
+        if self.s is not None:
+            return replace(made, s=self.s)
+        noise_of_its_own = problem.sigma not in (0, PROBLEMS[like].sigma)
+        return replace(made, s=problem.sigma) if noise_of_its_own else made
+
+    def adjusted(
+        self,
+        *,
+        iterations: int | None = None,
+        solver: str | None = None,
+        lr: float | None = None,
+        s: float | None = None,
+        tile_above: int | None = None,
+    ) -> Prior:
+        """The same prior with other settings, for every problem; None leaves one as it is.
+
+        Args:
+            iterations: of either algorithm; for gradient descent the start is among them.
+            solver: adam or semi_implicit, for gradient descent like all that follow.
+            lr: the learning rate of Adam on the image.
+            s: the weight of G is s^2, on [0, 1].
+            tile_above: pixels above which G is applied to parts, to save memory.
+
+        Raises:
+            ValueError: a value is out of range, or none of the algorithm's or the solver's.
+        """
+        of_descent = _given(solver=solver, lr=lr, s=s, tile_above=tile_above)
+        if self.algorithm != "gradient_descent" and of_descent:
+            raise ValueError(
+                f"{min(of_descent)}: {self.name} restores by PnP-ADMM, which has no such setting"
+            )
+        _check_range(iterations=iterations, lr=lr, s=s, tile_above=tile_above)
+        _check_solver(solver or self.settings["evaluation"]["solver"], lr=lr)
+        tasks = [key for key, entry in self.settings["admm"].items() if isinstance(entry, Mapping)]
+        changes = {
+            "evaluation": _given(iterations=iterations, solver=solver, tile_above=tile_above),
+            "problems": {problem: _given(lr=lr) for problem in self.settings["problems"]},
+            "admm": {task: _given(iterations=iterations) for task in tasks},
+        }
+        return replace(
+            self,
+            settings=overlaid(self.settings, changes),
+            s=self.s if s is None else s,
+        )
 
 
 def load(
@@ -241,50 +264,42 @@ def nearest(problem: Problem, ids: Iterable[str]) -> str:
     Raises:
         ValueError: the operator is another one than these, or no such problem is among ``ids``.
     """
-    kind = type(problem.A)
-    task, distance = LIKENESS.get(kind, (None, None))
-    candidates = [id for id in ids if PROBLEMS[id].task == task]
-    if not candidates:
+    distances = {
+        id: distance
+        for id in ids
+        if id in PROBLEMS and (distance := _distance(problem, PROBLEMS[id])) is not None
+    }
+    if not distances:
         raise ValueError(
-            f"no problem of the tables has an operator like {kind.__name__}: name the one whose "
-            f"settings are to be taken, `like`, of {', '.join(ids)}"
+            f"no problem of the tables has an operator like {type(problem.A).__name__}: name the "
+            f"one whose settings are to be taken, `like`, of {', '.join(ids)}"
         )
-    return min(candidates, key=lambda id: distance(problem, PROBLEMS[id]))
+    return min(distances, key=distances.__getitem__)
 
 
-def _by_known_share(problem: Problem, table: Completion) -> float:
-    return abs(problem.A.mask.float().mean().item() - table.keep)
-
-
-def _by_noise_left(problem: Problem, table: Deblurring) -> float:
-    return abs(
-        _noise_left(problem.A)
-        - gaussian_kernel(table.sigma_b, size=BLUR_SIZE).square().sum().item()
-    )
+def _distance(problem: Problem, table: Degradation) -> tuple[float, ...] | None:
+    """How far a problem is from one of the tables, None if they are of different tasks."""
+    A = problem.A
+    if isinstance(A, Mask) and isinstance(table, Completion):
+        return (abs(A.mask.float().mean().item() - table.keep),)
+    if isinstance(A, Blur | Identity) and isinstance(table, Deblurring):
+        kernel = gaussian_kernel(table.sigma_b, size=BLUR_SIZE)
+        return (abs(_noise_left(A) - kernel.square().sum().item()),)
+    if isinstance(A, Downsample) and isinstance(table, SuperResolution):
+        rows = A.rows.cpu()
+        factor = round(rows.shape[1] / rows.shape[0])
+        taps, first = downsampling_taps(factor, kernel=table.kernel)
+        alike = strided_filter(taps, first, stride=factor, size=rows.shape[1])
+        other_noise = bool(problem.sigma) != bool(table.sigma)
+        return abs(factor - table.factor), other_noise, (alike - rows).norm().item()
+    return None
 
 
 def _noise_left(A: Blur | Identity) -> float:
     if isinstance(A, Identity):
         return 1.0
     kernel = torch.fft.irfft2(A.otf, s=(len(A.otf), A.width))
-    return kernel.square().sum().item()
-
-
-def _by_factor(problem: Problem, table: SuperResolution) -> tuple[float, bool, float]:
-    rows = problem.A.rows.cpu()
-    factor = round(rows.shape[1] / rows.shape[0])
-    taps, first = downsampling_taps(factor, kernel=table.kernel)
-    alike = strided_filter(taps, first, stride=factor, size=rows.shape[1])
-    other_noise = bool(problem.sigma) != bool(table.sigma)
-    return abs(factor - table.factor), other_noise, (alike - rows).norm().item()
-
-
-LIKENESS = {  # of operators: the task, and a distance from its problems
-    Mask: ("completion", _by_known_share),
-    Blur: ("deblurring", _by_noise_left),
-    Identity: ("deblurring", _by_noise_left),
-    Downsample: ("super_resolution", _by_factor),
-}
+    return float(kernel.square().sum())
 
 
 def _degradation(problem_id: str) -> Degradation:
@@ -310,11 +325,24 @@ def _check_images(y: Tensor) -> None:
         raise ValueError("y has values that are not finite")
 
 
-def _check_options(given: Config) -> None:
+def _check_range(**values: float | None) -> None:
     lowest = {"lr": 0.0, "s": 0.0, "iterations": 1, "tile_above": 1}
-    for name, value in given.items():
-        if not (math.isfinite(value) and value >= lowest[name]):
+    for name, value in values.items():
+        if value is not None and not (math.isfinite(value) and value >= lowest[name]):
             raise ValueError(f"{name}: {value} is not allowed; must be at least {lowest[name]:g}")
+
+
+def _check_solver(name: str, *, lr: float | None) -> None:
+    try:
+        solver = solver_named(name, lr=1.0)
+    except KeyError:
+        raise ValueError(f"solver: unknown {name!r}; there are adam and semi_implicit") from None
+    if lr is not None and not isinstance(solver, Adam):
+        raise ValueError(f"lr: the solver {name} has no learning rate")
+
+
+def _given(**values: float | str | None) -> dict[str, float | str]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _size(y: Tensor) -> str:

@@ -250,9 +250,9 @@ class KnownPixels:
         """The same mask for the whole batch."""
         return Mask(self.mask)
 
-    def start(self, y: Tensor, A: Mask, shape: torch.Size) -> Tensor:
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
         """Y where known, 0.5 elsewhere."""
-        return torch.where(A.mask.bool(), y, UNKNOWN_PIXEL)
+        return torch.where(self.mask.bool(), y, UNKNOWN_PIXEL)
 
 
 PROBLEMS: dict[str, Degradation] = {

@@ -81,8 +81,8 @@ def test_degraded_and_restored_is_what_the_tables_evaluate(
     if completion:
         size = {"height": seen.y.shape[-2], "width": seen.y.shape[-1]}
         assert torch.equal(read_mask(here / "m.png", **size), seen.problem.A.mask)
-    prior = rglib.load(method, models=tiny_models, device="cpu")
-    x = prior.restore(seen.y, seen.problem, like=problem_id, iterations=3)
+    prior = rglib.load(method, models=tiny_models, device="cpu").adjusted(iterations=3)
+    x = prior.restore(seen.y, seen.problem, like=problem_id)
     torch.testing.assert_close(read_photograph(here / "x.npy").pixels, x, atol=1e-6, rtol=0)
     numbers = re.search(r"PSNR and SSIM (\S+) dB, (\S+) -> (\S+) dB, (\S+)$", said.strip())
     expected = [
@@ -161,9 +161,9 @@ def test_alpha_orientation_and_grey_survive(here, run):
 @pytest.mark.parametrize(("problem_id", "margin"), [("deblur_s2.0", 25), ("sr3_gaussian_n0", 8)])
 def test_a_photograph_is_restored_with_a_margin(here, run, tiny_models, problem_id, margin):
     done(run(f"restore one.png --problem {problem_id} -o x.npy"))
-    prior = rglib.load("rerg", models=tiny_models, device="cpu")
+    prior = rglib.load("rerg", models=tiny_models, device="cpu").adjusted(iterations=3)
     y, factor = to_tensor(picture("one")), getattr(PROBLEMS[problem_id], "factor", 1)
-    x = prior.restore(continued(y, margin), problem_id, iterations=3)
+    x = prior.restore(continued(y, margin), problem_id)
     kept = x[0, :, : 64 * factor, : 96 * factor].permute(1, 2, 0).numpy()
     assert np.array_equal(np.load(here / "x.npy"), kept)
 
@@ -188,8 +188,9 @@ def test_options_reach_the_prior(here, run, tiny_models):
         )
     )
     prior = rglib.load("deqgd", models=tiny_models, device="cpu")
+    prior = prior.adjusted(lr=0.07, s=0.2, iterations=3, tile_above=5000)
     y = to_tensor(picture("one"))
-    x = prior.restore(y, "sr2_bicubic_n0", lr=0.07, s=0.2, iterations=3, tile_above=5000)
+    x = prior.restore(y, "sr2_bicubic_n0")
     assert np.array_equal(np.load(here / "x.npy"), x[0].permute(1, 2, 0).numpy())
 
 

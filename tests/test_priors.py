@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import rglib
 from rglib.evaluation import restorer
+from rglib.fixed_point import Adam, SemiImplicit
 from rglib.models import Models
 from rglib.networks import WeightsError, load_into
 from rglib.operators import Blur, Downsample, Identity, Mask, Operator, gaussian_kernel
@@ -95,15 +96,26 @@ def test_images_of_a_batch_are_restored_each_as_alone(load):
 # --- settings -------------------------------------------------------------------------------------
 
 
-def test_settings_come_from_the_folder_and_can_be_overridden(load):
+def test_settings_come_from_the_folder_and_can_be_adjusted(load):
     prior, problem = load("rerg"), Problem(Identity(), 0.01)
     method = prior.method(problem, like="deblur_s2.0")
     table = prior.settings["problems"]["deblur_s2.0"]
-    assert (method.lr, method.s) == (table["lr"], table["s_255"] / 255)
+    assert (method.solver, method.s) == (Adam(lr=table["lr"]), table["s_255"] / 255)
     assert method.iterations == prior.settings["evaluation"]["iterations"]
-    options = {"lr": 0.5, "s": 0.25, "iterations": 3, "tile_above": 64}
-    changed = prior.method(problem, like="deblur_s2.0", **options)
-    assert changed == replace(method, **options)
+    adjusted = prior.adjusted(lr=0.5, s=0.25, iterations=3, tile_above=64)
+    expected = replace(method, solver=Adam(lr=0.5), s=0.25, iterations=3, tile_above=64)
+    assert adjusted.method(problem, like="deblur_s2.0") == expected
+    assert prior.method(problem, like="deblur_s2.0") == method
+    assert prior.adjusted().method(problem, like="deblur_s2.0") == method
+
+
+def test_the_solver_can_be_another(load, image):
+    prior = load("rerg").adjusted(solver="semi_implicit", iterations=3)
+    assert prior.method(Problem(Identity(), 0.01)).solver == SemiImplicit()
+    assert not torch.equal(
+        prior.restore(image, "deblur_s1.6"),
+        load("rerg").adjusted(iterations=3).restore(image, "deblur_s1.6"),
+    )
 
 
 def test_a_method_may_have_its_own_evaluation(tiny_models, tmp_path):
@@ -118,10 +130,10 @@ def test_a_method_may_have_its_own_evaluation(tiny_models, tmp_path):
 
 def test_iterations_count(load, image):
     prior = load("gauss")
-    assert prior.method(Problem(Identity(), 0.01), iterations=3).schedule.iterations == 3
-    few, more = (prior.restore(image, "deblur_s1.6", iterations=n) for n in (1, 2))
+    assert prior.adjusted(iterations=3).method(Problem(Identity(), 0.01)).schedule.iterations == 3
+    few, more = (prior.adjusted(iterations=n).restore(image, "deblur_s1.6") for n in (1, 2))
     assert not torch.equal(few, more)
-    start_alone = load("rerg").restore(image, "deblur_s1.6", iterations=1)
+    start_alone = load("rerg").adjusted(iterations=1).restore(image, "deblur_s1.6")
     assert torch.equal(start_alone, image)
 
 
@@ -245,9 +257,6 @@ SMALL_MASK = Problem(Mask(torch.ones(1, 1, 8, 8)), 0.0)
         (Y[..., :20], "deblur_s1.6", {}, "25x25 blur kernel does not fit an image of 32x20"),
         (Y, SMALL_MASK, {}, "operator does not fit y of 32x32 pixels"),
         (Y, downsampled(2, "bicubic", 0.0), {}, "operator does not fit y of 32x32 pixels"),
-        (Y, "deblur_s1.6", {"iterations": 0}, "iterations: 0 is not allowed; must be at least 1"),
-        (Y, "deblur_s1.6", {"lr": -1.0}, "lr: -1.0 is not allowed"),
-        (Y, "deblur_s1.6", {"s": float("nan")}, "s: nan is not allowed"),
     ],
 )
 def test_mistakes_are_named(load, y, problem, options, message):
@@ -255,10 +264,37 @@ def test_mistakes_are_named(load, y, problem, options, message):
         load("rerg").restore(y, problem, **options)
 
 
-@pytest.mark.parametrize("option", ["lr", "s", "tile_above"])
-def test_pnp_admm_has_no_settings_of_gradient_descent(load, option):
-    with pytest.raises(ValueError, match=f"{option}: gauss restores by PnP-ADMM"):
-        load("gauss").restore(Y, "deblur_s1.6", **{option: 1})
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("rerg", {"iterations": 0}, "iterations: 0 is not allowed; must be at least 1"),
+        ("rerg", {"lr": -1.0}, "lr: -1.0 is not allowed"),
+        ("rerg", {"s": float("nan")}, "s: nan is not allowed"),
+        ("rerg", {"solver": "newton"}, "solver: unknown 'newton'; there are adam and"),
+        ("rerg", {"solver": "semi_implicit", "lr": 1.0}, "semi_implicit has no learning rate"),
+        ("gauss", {"lr": 1.0}, "lr: gauss restores by PnP-ADMM"),
+        ("gauss", {"s": 1.0}, "s: gauss restores by PnP-ADMM"),
+        ("gauss", {"solver": "adam"}, "solver: gauss restores by PnP-ADMM"),
+        ("gauss", {"tile_above": 1}, "tile_above: gauss restores by PnP-ADMM"),
+    ],
+)
+def test_settings_that_cannot_be(load, method, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load(method).adjusted(**settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(tiny_models):
+    with pytest.raises(ValueError, match="device: cuda"):
+        rglib.load("rerg", models=tiny_models, device="cuda")
+
+
+def test_bfloat16_is_near(load, image):
+    exact, near = (
+        load("pnpreg", precision=p).restore(image, "deblur_s1.6") for p in ("float32", "bfloat16")
+    )
+    assert not torch.equal(exact, near)
+    assert (exact - near).square().mean().sqrt() < 0.02
 
 
 def test_weights_of_another_size_than_the_card_says_are_refused(tiny_models, tmp_path):

@@ -74,6 +74,11 @@ def _add_restore(commands: Commands) -> None:
         "most like what is described; with another --noise, s is the noise level.",
     )
     settings.add_argument("--iterations", type=int, metavar="N")
+    settings.add_argument(
+        "--solver",
+        choices=("adam", "semi_implicit"),
+        help="of gradient descent; semi_implicit needs a tenth of the iterations",
+    )
     settings.add_argument("--lr", type=float, help="Adam's step on the image (gradient descent)")
     settings.add_argument("--s", type=float, help="the network's weight is s^2 (gradient descent)")
     settings.add_argument(

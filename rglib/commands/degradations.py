@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 from rglib.photographs import read_kernel
 from rglib.problems import PROBLEMS, Degradation, KernelBlur
@@ -31,7 +31,12 @@ def degradation_of(chosen: argparse.Namespace) -> Degradation:
         return KernelBlur(read_kernel(chosen.kernel), noise)
     if table is None:
         raise ValueError("say what the image suffers from: --problem ID or --kernel FILE")
-    return table if chosen.noise is None else replace(table, sigma=chosen.noise)
+    return table if chosen.noise is None else _with_noise(table, chosen.noise)
+
+
+def _with_noise(degradation: Degradation, sigma: float) -> Degradation:
+    assert is_dataclass(degradation) and not isinstance(degradation, type)  # all of ours are
+    return replace(degradation, sigma=sigma)
 
 
 def table_problem(problem_id: str | None) -> Degradation | None:

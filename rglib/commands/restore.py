@@ -7,7 +7,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,8 +62,15 @@ def run(chosen: argparse.Namespace) -> int:
         prior = load(
             chosen.method, models=chosen.models, device=chosen.device, precision=chosen.precision
         )
+        prior = prior.adjusted(
+            iterations=chosen.iterations,
+            solver=chosen.solver,
+            lr=chosen.lr,
+            s=chosen.s,
+            tile_above=chosen.tile_above,
+        )
         for task in tasks:
-            prior.method(work_of(task, chosen).problem, **settings_of(chosen))
+            prior.method(work_of(task, chosen).problem, like=chosen.problem)
         for task in tasks:
             print(restore(task, prior, chosen))
     except torch.OutOfMemoryError as error:
@@ -127,8 +133,8 @@ def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
     x = prior.restore(
         work.y,
         work.problem,
+        like=chosen.problem,
         progress=task.source.name if sys.stderr.isatty() else None,
-        **settings_of(chosen),
     )
     seconds = time.monotonic() - began
     x = x[..., : work.height, : work.width]
@@ -142,12 +148,6 @@ def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
         )
         said += f"; PSNR and SSIM {before} -> {after}"
     return said
-
-
-def settings_of(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The options of `Prior.restore` and `Prior.method`."""
-    names = ("lr", "s", "iterations", "tile_above")
-    return {"like": chosen.problem, **{name: getattr(chosen, name) for name in names}}
 
 
 def _degradation(task: Task, chosen: argparse.Namespace, y: Tensor) -> Degradation:
