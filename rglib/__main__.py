@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: the arguments are not understood, or ask for help.
     """
     chosen = parser().parse_args(arguments)
-    command = importlib.import_module(f"rglib.commands.{chosen.command}")
     try:
+        command = importlib.import_module(f"rglib.commands.{chosen.command}")
         status: int = command.run(chosen)
     except KeyboardInterrupt:
         return INTERRUPTED

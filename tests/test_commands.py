@@ -337,6 +337,16 @@ def test_the_commands_of_the_documentation_are_understood():
         parser().parse_args(line.split())
 
 
+def test_an_interruption_ends_quietly_and_leaves_nothing(here, run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    before = files(here)
+    assert run("restore one.png --problem deblur_s1.6 -o x.png") == (130, "")
+    assert files(here) == before
+
+
 # --- models ---------------------------------------------------------------------------------------
 
 
