@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from rglib import configuration
 from rglib.ablations import overlaid
@@ -39,6 +38,7 @@ from rglib.problems import (
     SeededImage,
     SuperResolution,
 )
+from rglib.progress import progress as shown_progress
 from rglib.restoration import GradientDescent, PnPADMM
 from rglib.validation import ROLE
 
@@ -83,7 +83,7 @@ class Prior:
             problem: an id of the tables (of deblurring or super-resolution: completion needs its
                 mask), or an operator and a noise level.
             like: id of the problem in the tables whose settings are taken.
-            progress: what a progress bar on stderr is called; None shows none.
+            progress: what the progress is called, see `rglib.progress`; None shows none.
 
         Returns:
             The restored images (B, 3, H, W), float32, on the device of y.
@@ -99,11 +99,16 @@ class Prior:
         method = self.method(problem, like=like)
         here = Problem(problem.A.to(self.device), problem.sigma)
         seen = observed(y.float().to(self.device), here)
-        calls = method.schedule.iterations + 1 if isinstance(method, PnPADMM) else method.iterations
-        with tqdm(total=calls, desc=progress, leave=False, disable=progress is None) as bar:
+        showing = shown_progress(
+            progress or self.name,
+            total=method.recorded,
+            unit="iteration",
+            shown=progress is not None,
+        )
+        with showing as advance:
 
             def record(_: Tensor) -> None:
-                bar.update()
+                advance()
 
             return method.restore(seen, record).to(y.device)
 

@@ -134,7 +134,7 @@ def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
         work.y,
         work.problem,
         like=chosen.problem,
-        progress=task.source.name if sys.stderr.isatty() else None,
+        progress=task.source.name,
     )
     seconds = time.monotonic() - began
     x = x[..., : work.height, : work.width]
