@@ -66,6 +66,7 @@ localrules:
 
 rule tables:
     input:
+        rules.settings.output,
         recorded("results/results.csv", "results/claims.csv", "results/claims.md"),
         recorded(*expand("results/table{n}.{format}", n=TABLES, format=["csv", "md", "tex"])),
 
@@ -84,6 +85,7 @@ rule report:
 rule models:
     input:
         MODEL_CARDS,
+        rules.settings.output,
 
 
 rule ablations:

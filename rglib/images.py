@@ -43,13 +43,13 @@ def read_image(path: Path) -> np.ndarray:
     Grey and palette images become RGB. Raises ImageError where the file is missing, truncated or no
     image, has transparent pixels, or is not an 8-bit RGB, grey or palette image.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return np.array(_to_rgb(image, path))
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) as stored, before any EXIF turn, without decoding the pixels."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return image.size
 
 
@@ -80,7 +80,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """Open an image; everything Pillow raises on a bad file, now or later, becomes ImageError."""
     try:
         with Image.open(path) as image:
@@ -91,12 +91,17 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise ImageError(f"cannot read the image {path}: {error}") from error
 
 
-def _to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
+def check_depth(image: ImageFile.ImageFile, path: Path) -> None:
+    """Raise ImageError unless an opened image, not yet decoded, is 8-bit RGB, grey or palette."""
     # Pillow reads 16-bit colour as mode RGB by dropping the low byte without a word
     sixteen_bit = any(";16" in str(tile.args) for tile in image.tile)
     if sixteen_bit or image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         depth = "16 bits per channel" if sixteen_bit else f"mode {image.mode}"
         raise ImageError(f"cannot use the image {path}: {depth}; convert it to 8-bit RGB")
+
+
+def _to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
+    check_depth(image, path)
     pixels: Image.Image = image
     if image.has_transparency_data:
         pixels = image.convert("RGBA")

@@ -207,6 +207,54 @@ class SuperResolution:
         return functional.interpolate(y.clamp(0, 1), size=size, mode="bicubic", align_corners=False)
 
 
+@dataclass(frozen=True)
+class KernelBlur:
+    """Circular blur with a kernel of one's own (odd, odd), centred on its middle tap."""
+
+    kernel: Tensor
+    sigma: float
+    task: str = "deblurring"
+
+    @property
+    def smallest(self) -> int:
+        """The kernel must fit."""
+        return max(self.kernel.shape)
+
+    def crop(self, x: Tensor) -> Tensor:
+        """All of the image."""
+        return x
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Blur:
+        """The same blur for the whole batch."""
+        return Blur.from_kernel(self.kernel, height=shape[-2], width=shape[-1])
+
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
+        """Y itself."""
+        return y
+
+
+@dataclass(frozen=True)
+class KnownPixels:
+    """Completion with a mask of one's own, (1, 1, H, W) of ones where pixels are known."""
+
+    mask: Tensor
+    sigma: float = 0.0
+    task: str = "completion"
+    smallest: int = 1
+
+    def crop(self, x: Tensor) -> Tensor:
+        """All of the image."""
+        return x
+
+    def operator(self, shape: torch.Size, randomness: Randomness) -> Mask:
+        """The same mask for the whole batch."""
+        return Mask(self.mask)
+
+    def start(self, y: Tensor, A: Operator, shape: torch.Size) -> Tensor:
+        """Y where known, 0.5 elsewhere."""
+        return torch.where(self.mask.bool(), y, UNKNOWN_PIXEL)
+
+
 PROBLEMS: dict[str, Degradation] = {
     "completion80": Completion(keep=0.2),
     "completion90": Completion(keep=0.1),

@@ -1,5 +1,6 @@
 """What several test files share: Set5, small networks, and a prior with a closed form."""
 
+import json
 import logging
 import os
 import resource
@@ -9,14 +10,17 @@ import termios
 import tty
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import settings
 
 from rglib.datasets import mirror_folders, resolve
 from rglib.images import read_image, to_tensor
-from rglib.networks import build
+from rglib.models import write_settings
+from rglib.networks import build, save_weights
 
 # the speed of a machine proves nothing, and CI must not fail by chance
 settings.register_profile("rglib", deadline=None, derandomize=True)
@@ -43,6 +47,21 @@ def tiny():
         return build(role, widths=widths, blocks=1)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory, tiny):
+    """A folder as weights/, with small networks of no use for all methods of the default."""
+    folder = tmp_path_factory.mktemp("models")
+    config = yaml.safe_load((Path(__file__).parent.parent / "config.yaml").read_text())
+    write_settings(config, folder / "settings.json")
+    for seed, (name, stage) in enumerate(config["stages"].items()):
+        for role in stage["init"]:
+            weights = tiny(role, seed).state_dict()
+            save_weights(folder / f"{name}_{role}.safetensors", weights)
+        card = {"stage": name, "network": {"widths": [4, 6, 8, 8], "blocks": 1}}
+        (folder / f"{name}.card.json").write_text(json.dumps(card))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,21 @@
 """What a user installs: the lists of dependencies agree, and nothing points at one machine."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import skimage
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -146,12 +150,56 @@ def test_the_citation_names_software_and_paper():
     assert names == ["Samuel Willingham", "Mårten Sjöström", "Christine Guillemot"]
 
 
-def test_every_subpackage_is_installed():
+def test_every_subpackage_is_installed_and_the_weights():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "packages"
     ]
     inits = (path.parent.relative_to(ROOT) for path in ROOT.glob("rglib/**/__init__.py"))
-    assert sorted(packages) == sorted(".".join(path.parts) for path in inits)
+    assert set(packages) == {"rglib.weights", *(".".join(path.parts) for path in inits)}
+
+
+@pytest.mark.slow
+def test_a_wheel_restores_images_without_the_repository(tmp_path):
+    source, site, away = tmp_path / "source", tmp_path / "site", tmp_path / "away"
+    away.mkdir()
+    for path in shipped_files():
+        (source / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, source / path.relative_to(ROOT))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    subprocess.run(build, check=True)
+    shutil.rmtree(source)
+    (wheel,) = tmp_path.glob("rglib-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    Image.fromarray(skimage.data.astronaut()[:128, 160:288]).save(away / "x.png")
+
+    def run(*command):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=away,
+            env=os.environ | {"PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    rglib = str(site / "bin" / "rglib")
+    assert Path(run("-c", "import rglib; print(rglib.__file__)").strip()).is_relative_to(site)
+    run(rglib, "degrade", "x.png", "--problem", "deblur_s1.6", "-o", "y.npy")
+    told = run(
+        *(rglib, "restore", "y.npy", "-o", "z.png", "--method", "pnpreg"),
+        *("--problem", "deblur_s1.6", "--border", "circular", "--truth", "x.png"),
+    )
+    before, after = map(float, re.findall(r"(\d+\.\d+) dB", told))
+    assert after > before + 1
+    assert Image.open(away / "z.png").size == (128, 128)
+    shape = (
+        "import torch, rglib; "
+        "print(*rglib.load('pnpreg').restore(torch.rand(1, 3, 16, 16), 'sr2_bicubic_n0').shape)"
+    )
+    assert run("-c", shape).split() == ["1", "3", "32", "32"]
 
 
 def test_rglib_is_the_one_of_this_checkout():

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -50,6 +51,7 @@ REPORT = {
     "make_page",
     "all",
 }
+SETTINGS = {"settings"}  # beside the networks, for those who restore with them
 LIMIT = 600  # seconds of any one command
 
 
@@ -283,6 +285,18 @@ def test_every_stage_has_weights_a_card_a_history_and_tensorboard_files(finished
         assert list((training / "tensorboard").iterdir())
 
 
+def test_the_networks_of_a_run_restore_images_with_its_settings(finished, tmp_path):
+    Image.effect_noise((32, 32), 50).save(tmp_path / "y.png")
+    line = "-m rglib restore y.png --problem sr2_bicubic_n0 --border circular -o x.npy --models"
+    command = [sys.executable, *line.split(), str(finished / "work/test/models")]
+    subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(finished.folder)}, check=True
+    )
+    assert np.load(tmp_path / "x.npy").shape == (64, 64)
+    settings = json.loads((finished / "work/test/models/settings.json").read_text())
+    assert settings["run"] == "test" and settings["evaluation"]["iterations"] == 3
+
+
 def test_nothing_intermediate_lies_outside_work(finished, source):
     made = {path.name for path in finished.folder.iterdir()}
     assert made - {path.name for path in source.folder.iterdir()} <= {
@@ -315,9 +329,9 @@ CHANGES = [
     ("stages/rg1/optimiser/lr", 2.0e-5, {"train_rg1"} | evaluate("rg1") | REPORT),
     ("stages/rg1/precision", "bfloat16", {"train_rg1"} | evaluate("rg1") | REPORT),
     ("stages/deqgd/budget/steps", 3, {"train_deqgd"} | evaluate("deqgd") | REPORT),
-    ("problems/completion80/lr", 0.02, evaluate(*BY_DESCENT) | REPORT),
-    ("admm/completion/iterations", 3, evaluate("gauss", "mtdeq") | REPORT),
-    ("methods/rg1/label", "RG one", REPORT),
+    ("problems/completion80/lr", 0.02, evaluate(*BY_DESCENT) | SETTINGS | REPORT),
+    ("admm/completion/iterations", 3, evaluate("gauss", "mtdeq") | SETTINGS | REPORT),
+    ("methods/rg1/label", "RG one", SETTINGS | REPORT),
     ("stages/rg1/log/every", 2, REPORT),
     ("threads/train", 2, set()),
     ("mirrors", ["elsewhere"], set()),

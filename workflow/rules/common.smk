@@ -6,6 +6,7 @@ from shutil import which
 from rglib.ablations import active, left_out, references
 from rglib.extensions import is_own, module_of
 from rglib.grids import targets
+from rglib.models import SECTIONS_AT_TEST_TIME, SETTINGS_FILE
 from rglib.provenance import RECORD_SUFFIX, code_hash
 from rglib.seeds import copies, is_given, seeds_of
 from rglib.validation import ROLE, learned_roles, sections_of

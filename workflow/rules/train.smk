@@ -73,15 +73,31 @@ for stage in GIVEN:
             "../scripts/given.py"
 
 
+# What the networks restore with at test time, beside them for `rglib restore --models`.
+rule settings:
+    output:
+        f"{RUN}/models/{SETTINGS_FILE}",
+    log:
+        f"{RUN}/logs/settings.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        settings={section: config[section] for section in SECTIONS_AT_TEST_TIME},
+    script:
+        "../scripts/settings.py"
+
+
 rule overfit:
     input:
         [f"{RUN}/overfit/{stage}.json" for stage in STAGES if not is_given(stage, config)],
 
 
-# Trained stages as 16-bit files to ship, the ones that `weights` names.
+# Trained stages as 16-bit files to ship, the ones that `weights` names, and their settings.
 rule publish_weights:
     input:
         [path for stage in config["weights"] for path in published(stage)],
+        settings=rules.settings.output,
     log:
         f"{RUN}/logs/publish_weights.log",
     localrule: True
@@ -92,3 +108,16 @@ rule publish_weights:
         folder="weights",
     script:
         "../scripts/publish_weights.py"
+
+
+# The settings alone, when only these have changed.
+rule publish_settings:
+    input:
+        rules.settings.output,
+    log:
+        f"{RUN}/logs/publish_settings.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    shell:
+        "cp {input} weights/ 2> {log}"

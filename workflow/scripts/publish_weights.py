@@ -1,11 +1,13 @@
 """Copy trained stages, as 16-bit weights with their cards, into a folder to ship."""
 
+import shutil
 import sys
 from pathlib import Path
 
 from rglib.stages import publish_stage
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
+shutil.copy(snakemake.input.settings, snakemake.params.folder)
 for stage in snakemake.params.stages:
     files = [Path(path) for path in snakemake.input if Path(path).parent.name == stage]
     publish_stage(

@@ -1,0 +1,185 @@
+"""The arguments of every command. No PyTorch here, so that help and mistakes show at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line; ``command`` is the name of the command's module."""
+    whole = argparse.ArgumentParser(
+        prog="rglib", description="Restore images with regularizing gradients; check results."
+    )
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for add in (_add_restore, _add_degrade, _add_models, _add_verify):
+        add(commands)
+    return whole
+
+
+def _add_restore(commands: Commands) -> None:
+    """Add ``restore``."""
+    parser = commands.add_parser(
+        "restore",
+        help="restore photographs with a trained network",
+        description="Restore an image, or all images of a folder: blurred ones, ones of low "
+        "resolution (the result is larger by the factor) and ones with missing pixels. Alpha "
+        "channel and colour profile are kept, EXIF orientation is applied, grey stays grey. "
+        "Images have 8 bits a channel; .npy takes and keeps any numbers. Exit status: 0 all is "
+        "written, 2 nothing can be done as asked.",
+    )
+    parser.add_argument("input", type=Path, help="image, or folder of images")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="image, or folder for the images' .png"
+    )
+    _add_degradation(parser)
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="for completion: an image of the same size, white where pixels are known, black "
+        "where they are missing; or a folder of masks with the images' names",
+    )
+    parser.add_argument(
+        "--border",
+        choices=("photograph", "circular"),
+        default="photograph",
+        help="photograph: the scene goes on beyond the image; circular: the right border is "
+        "beside the left one, as in the tables and from `rglib degrade` (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--truth", type=Path, help="image or folder to compare with: prints PSNR and SSIM"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--method", default="rerg", help="`rglib models` lists them (default: %(default)s)"
+    )
+    _add_folder(network)
+    network.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
+    )
+    network.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "auto"),
+        default="float32",
+        help="inside the network (default: %(default)s)",
+    )
+    settings = parser.add_argument_group(
+        "settings",
+        "By default those of the table's problem that --problem names, or else of the one that is "
+        "most like what is described; with another --noise, s is the noise level.",
+    )
+    settings.add_argument("--iterations", type=int, metavar="N")
+    settings.add_argument(
+        "--solver",
+        choices=("adam", "semi_implicit"),
+        help="of gradient descent; semi_implicit needs a tenth of the iterations",
+    )
+    settings.add_argument("--lr", type=float, help="Adam's step on the image (gradient descent)")
+    settings.add_argument("--s", type=float, help="the network's weight is s^2 (gradient descent)")
+    settings.add_argument(
+        "--tile-above",
+        type=int,
+        metavar="PIXELS",
+        help="apply the network to parts of larger images, to save memory (gradient descent)",
+    )
+
+
+def _add_degrade(commands: Commands) -> None:
+    """Add ``degrade``."""
+    parser = commands.add_parser(
+        "degrade",
+        help="make blurred, small or incomplete images of sharp ones, as in the tables",
+        description="Make the observation of an image, or of all images of a folder, exactly as "
+        "the tables do: cropped to the problem's multiples, with the operator's circular borders. "
+        "An ending of .npy keeps it exactly; others clip its noise and round it to 8 bits.",
+    )
+    parser.add_argument("input", type=Path, help="image, or folder of images")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="observation, or folder for them"
+    )
+    _add_degradation(parser)
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="for completion: where to write which pixels are known, white; or folder",
+    )
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE", help="where to write the cropped image; or folder"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of mask and noise (default: %(default)s, the tables')"
+    )
+    parser.add_argument(
+        "--ending",
+        choices=(".npy", ".png"),
+        default=".npy",
+        help="of the observations of a folder (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
+
+
+def _add_models(commands: Commands) -> None:
+    """Add ``models``."""
+    parser = commands.add_parser(
+        "models",
+        help="list the trained networks and the problems that there are settings for",
+        description="List the methods of a folder of networks, from their model cards, and the "
+        "settings they restore with.",
+    )
+    _add_folder(parser)
+
+
+def _add_verify(commands: Commands) -> None:
+    """Add ``verify``."""
+    parser = commands.add_parser(
+        "verify",
+        help="say which results are stale or were touched by hand",
+        description="Recompute the hashes that the records of results name: of the results, the "
+        "code, the configuration, and of networks and images where work/ is at hand. Exit status: "
+        "0 all is ok, 1 something is not, 2 there is nothing to compare.",
+    )
+    parser.add_argument("folder", type=Path, help="results/, or a copy of it")
+    parser.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="what snakemake was given; without it config.yaml and config/*.yaml are tried",
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _add_degradation(parser: argparse.ArgumentParser) -> None:
+    """Add ``--problem``, ``--kernel`` and ``--noise``."""
+    parser.add_argument(
+        "--problem", metavar="ID", help="one of the twelve of the tables; `rglib models` lists them"
+    )
+    parser.add_argument(
+        "--kernel",
+        type=Path,
+        metavar="FILE",
+        help="blur kernel, .npy, .csv or an image, with odd sides; divided by its sum",
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        metavar="STD",
+        help="noise on [0, 1], 0.01 for 2.55 of 255; without it that of the problem",
+    )
+
+
+def _add_folder(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add ``--models``."""
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="FOLDER",
+        help="of networks, such as work/<run>/models (default: those that come with rglib)",
+    )

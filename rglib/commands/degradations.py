@@ -1,0 +1,50 @@
+"""What an image suffers from, on the command line: a problem of the tables, a kernel, noise."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import is_dataclass, replace
+
+from rglib.photographs import read_kernel
+from rglib.problems import PROBLEMS, Degradation, KernelBlur
+
+
+def degradation_of(chosen: argparse.Namespace) -> Degradation:
+    """The degradation that ``--problem``, ``--kernel`` and ``--noise`` describe.
+
+    Raises:
+        ValueError: they contradict one another, are unknown or lack something.
+        ImageError: the kernel cannot be read.
+    """
+    table = table_problem(chosen.problem)
+    if chosen.noise is not None and not 0 <= chosen.noise <= 1:
+        raise ValueError(
+            f"--noise: {chosen.noise:g} is not allowed; it is the noise's standard deviation on "
+            "[0, 1], 0.01 for 2.55 of 255"
+        )
+    if chosen.kernel is not None:
+        if table is not None and table.task != "deblurring":
+            raise ValueError(f"--kernel: {chosen.problem} is no deblurring; leave --problem out")
+        noise = table.sigma if table is not None and chosen.noise is None else chosen.noise
+        if noise is None:
+            raise ValueError("--kernel needs a noise level: --noise 0.01, for example")
+        return KernelBlur(read_kernel(chosen.kernel), noise)
+    if table is None:
+        raise ValueError("say what the image suffers from: --problem ID or --kernel FILE")
+    return table if chosen.noise is None else _with_noise(table, chosen.noise)
+
+
+def _with_noise(degradation: Degradation, sigma: float) -> Degradation:
+    assert is_dataclass(degradation) and not isinstance(degradation, type)  # all of ours are
+    return replace(degradation, sigma=sigma)
+
+
+def table_problem(problem_id: str | None) -> Degradation | None:
+    """The problem of the tables with this id, None for None.
+
+    Raises:
+        ValueError: it is unknown.
+    """
+    if problem_id is not None and problem_id not in PROBLEMS:
+        raise ValueError(f"--problem: unknown {problem_id!r}; there are {', '.join(PROBLEMS)}")
+    return PROBLEMS[problem_id] if problem_id else None

@@ -1,0 +1,113 @@
+"""``rglib degrade``: make observations of images, as the tables do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from rglib.commands import UNUSABLE
+from rglib.commands.degradations import degradation_of
+from rglib.commands.files import check_outputs, targets
+from rglib.images import ImageError, to_tensor, to_uint8
+from rglib.operators import Mask
+from rglib.photographs import (
+    ARRAY,
+    Photograph,
+    read_photograph,
+    size_of,
+    write_mask,
+    write_photograph,
+)
+from rglib.problems import Degradation, SeededImage, observe
+
+
+@dataclass(frozen=True)
+class Task:
+    """The files of one image to degrade."""
+
+    source: Path
+    target: Path
+    mask: Path | None
+    truth: Path | None
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Degrade everything, having looked at all of it first; return 0, or 2 if it cannot be."""
+    try:
+        degradation = degradation_of(chosen)
+        if degradation.task == "completion" and chosen.mask is None:
+            raise ValueError(f"{chosen.problem} needs --mask FILE, where to write what is known")
+        if degradation.task != "completion" and chosen.mask is not None:
+            raise ValueError("--mask is for completion, there is none to write")
+        if chosen.seed < 0:
+            raise ValueError(f"--seed: {chosen.seed} is not allowed; must be at least 0")
+        tasks = tasks_of(chosen)
+        for task in tasks:
+            read(task, degradation)
+        for task in tasks:
+            print(degrade(task, degradation, seed=chosen.seed))
+    except (ValueError, OSError) as error:
+        print(f"rglib degrade: {error}", file=sys.stderr)
+        return UNUSABLE
+    return 0
+
+
+def tasks_of(chosen: argparse.Namespace) -> list[Task]:
+    """A task for each image.
+
+    Raises:
+        FilesError: inputs that are missing, or outputs that may not be written.
+        ImageError: a folder without images, or an unknown format.
+    """
+    found = targets(chosen.input, chosen.output, ending=chosen.ending)
+    none = dict.fromkeys(found)
+    masks, truths = (
+        targets(chosen.input, output, ending=".png") if output else none
+        for output in (chosen.mask, chosen.truth)
+    )
+    tasks = [Task(source, found[source], masks[source], truths[source]) for source in found]
+    outputs = [path for task in tasks for path in (task.target, task.mask, task.truth) if path]
+    check_outputs(outputs, inputs=found, overwrite=chosen.overwrite)
+    return tasks
+
+
+def read(task: Task, degradation: Degradation) -> Photograph:
+    """The image, cropped as the tables do.
+
+    Raises:
+        ImageError: it cannot be read, has transparent pixels, or is too small.
+    """
+    whole = read_photograph(task.source)
+    if whole.alpha is not None and whole.alpha.min() < 255:
+        raise ImageError(f"cannot degrade {task.source}: it has transparent pixels")
+    cropped = degradation.crop(whole.pixels)
+    if min(cropped.shape[-2:]) < degradation.smallest:
+        raise ImageError(
+            f"{task.source} is too small: of its {size_of(whole.pixels)} pixels the crop leaves "
+            f"{size_of(cropped)}, and {degradation.smallest} are needed on each side"
+        )
+    return Photograph(cropped, profile=whole.profile)
+
+
+def degrade(task: Task, degradation: Degradation, *, seed: int) -> str:
+    """Degrade one image, write what is asked for and return what there is to say about it."""
+    truth = read(task, degradation)
+    seen = observe(degradation, truth.pixels, SeededImage(seed))
+    write_photograph(task.target, truth.with_pixels(seen.y))
+    if task.truth:
+        write_photograph(task.truth, truth)
+    if task.mask and isinstance(seen.problem.A, Mask):
+        write_mask(task.mask, seen.problem.A.mask)
+    return f"{task.target}: {size_of(seen.y)}{_loss(task.target, seen.y)}"
+
+
+def _loss(target: Path, y: Tensor) -> str:
+    """What 8 bits lose of y: nothing where it has the values of an image of 8 bits."""
+    change = (to_tensor(to_uint8(y)) - y).square().mean().sqrt().item()
+    if target.suffix.lower() == ARRAY or change == 0:
+        return ""
+    return f"; clipping and rounding to 8 bits changed it by {change:.1e}, {ARRAY} keeps it exactly"

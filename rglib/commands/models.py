@@ -1,0 +1,70 @@
+"""``rglib models``: list trained networks and the settings they restore with."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tabulate import tabulate
+
+from rglib.commands import UNUSABLE
+from rglib.models import Models, ModelsError
+from rglib.validation import ROLE
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print the methods, then the settings; return 0, or 2 without such a folder."""
+    try:
+        models = Models.open(chosen.models)
+        text = as_text(models)
+    except ModelsError as error:
+        print(f"rglib models: {error}", file=sys.stderr)
+        return UNUSABLE
+    print(text)
+    return 0
+
+
+def as_text(models: Models) -> str:
+    """The methods and their networks, then the problems and their settings.
+
+    Raises:
+        ModelsError: a card cannot be read.
+    """
+    settings = models.settings
+    methods = [_method(name, models) for name in settings["methods"]]
+    problems = [
+        (name, entry["lr"], entry["s_255"] / 255) for name, entry in settings["problems"].items()
+    ]
+    admm = [
+        (task, entry["iterations"], entry["sigma_first_255"] / 255, entry["sigma_last_255"] / 255)
+        for task, entry in settings["admm"].items()
+        if task != "sigma_min_255"
+    ]
+    return "\n".join(
+        [
+            f"{models.folder}, run {settings['run']}",
+            "",
+            tabulate(methods, headers=("method", "algorithm", "network", "training")),
+            "",
+            f"gradient descent: {settings['evaluation']['iterations']} iterations, with",
+            tabulate(problems, headers=("problem", "lr", "s"), floatfmt=".4g"),
+            "",
+            "pnp admm: the denoiser's strength from sigma first to sigma last",
+            tabulate(
+                admm, headers=("task", "iterations", "sigma first", "sigma last"), floatfmt=".4g"
+            ),
+        ]
+    )
+
+
+def _method(name: str, models: Models) -> tuple[str, ...]:
+    entry = models.method(name)
+    algorithm = entry["algorithm"].replace("_", " ")
+    if name not in models.available():
+        return name, algorithm, "missing", ""
+    card = models.card(name)
+    size = "-".join(map(str, card["network"]["widths"]))
+    network = f"{ROLE[entry['algorithm']]}, {size}, blocks {card['network']['blocks']}"
+    if "steps" not in card:  # weights given from elsewhere
+        return name, algorithm, network, "elsewhere"
+    return name, algorithm, network, f"{card['steps']} steps on {card['images']} images"

@@ -1,0 +1,184 @@
+"""``rglib restore``: restore photographs with a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rglib.borders import continued
+from rglib.commands import UNUSABLE, degradations
+from rglib.commands.files import check_outputs, companion, targets
+from rglib.images import ImageError
+from rglib.metrics import SSIM_WINDOW, psnr, ssim
+from rglib.networks import WeightsError
+from rglib.photographs import (
+    Photograph,
+    check_format,
+    read_mask,
+    read_photograph,
+    size_of,
+    write_photograph,
+)
+from rglib.priors import Prior, enlargement, load, observed, problem_of
+from rglib.problems import Degradation, KnownPixels, Problem
+
+REACH_OF_DOWNSAMPLING = 8  # observed pixels; the kernels reach 2, and a wider margin gains nothing
+ON_LITTLE_MEMORY = "--tile-above 262144 applies the network to parts, which needs less memory"
+
+
+@dataclass(frozen=True)
+class Task:
+    """The files of one image to restore."""
+
+    source: Path
+    target: Path
+    mask: Path | None
+    truth: Path | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task read: y with its margin, and how large the result is without."""
+
+    photograph: Photograph
+    y: Tensor
+    problem: Problem
+    height: int
+    width: int
+    truth: Tensor | None
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Restore everything, having looked at all of it first; return 0 or 2 as the help says."""
+    torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
+    try:
+        tasks = tasks_of(chosen)
+        prior = load(
+            chosen.method, models=chosen.models, device=chosen.device, precision=chosen.precision
+        )
+        prior = prior.adjusted(
+            iterations=chosen.iterations,
+            solver=chosen.solver,
+            lr=chosen.lr,
+            s=chosen.s,
+            tile_above=chosen.tile_above,
+        )
+        for task in tasks:
+            prior.method(work_of(task, chosen).problem, like=chosen.problem)
+        for task in tasks:
+            print(restore(task, prior, chosen))
+    except torch.OutOfMemoryError as error:
+        print(f"rglib restore: {error}\n{ON_LITTLE_MEMORY}", file=sys.stderr)
+        return UNUSABLE
+    except (ValueError, OSError, WeightsError) as error:
+        print(f"rglib restore: {error}", file=sys.stderr)
+        return UNUSABLE
+    return 0
+
+
+def tasks_of(chosen: argparse.Namespace) -> list[Task]:
+    """A task for each image.
+
+    Raises:
+        FilesError: inputs that are missing, or outputs that may not be written.
+        ImageError: a folder without images, or an unknown format.
+    """
+    found = targets(chosen.input, chosen.output, ending=".png")
+    tasks = [
+        Task(
+            source,
+            target,
+            mask=companion(chosen.mask, source, folder=chosen.input.is_dir()),
+            truth=companion(chosen.truth, source, folder=chosen.input.is_dir()),
+        )
+        for source, target in found.items()
+    ]
+    given = [path for task in tasks for path in (task.source, task.mask, task.truth) if path]
+    check_outputs(found.values(), inputs=given, overwrite=chosen.overwrite)
+    return tasks
+
+
+def work_of(task: Task, chosen: argparse.Namespace) -> Work:
+    """Read a task's files and check that they go together.
+
+    Raises:
+        ImageError: a file cannot be read, sizes differ, or the output cannot hold the image.
+        ValueError: what the image suffered is not said, or is contradictory.
+    """
+    photograph = read_photograph(task.source)
+    check_format(task.target, photograph)
+    y = photograph.pixels
+    degradation = _degradation(task, chosen, y)
+    height, width = (side * enlargement(degradation) for side in y.shape[-2:])
+    if chosen.border == "photograph":
+        y = continued(y, _margin(degradation))
+    try:
+        problem = problem_of(degradation, y.shape)
+    except ValueError as error:
+        raise ImageError(f"cannot restore {task.source}: {error}") from error
+    truth = _truth(task.truth, degradation, torch.Size((height, width)))
+    return Work(photograph, y, problem, height, width, truth)
+
+
+def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
+    """Restore one image, write it and return what there is to say about it."""
+    work = work_of(task, chosen)
+    began = time.monotonic()
+    x = prior.restore(
+        work.y,
+        work.problem,
+        like=chosen.problem,
+        progress=task.source.name,
+    )
+    seconds = time.monotonic() - began
+    x = x[..., : work.height, : work.width]
+    write_photograph(task.target, work.photograph.with_pixels(x))
+    said = f"{task.target}: {size_of(x)}, {seconds:.1f} s"
+    if work.truth is not None:
+        start = observed(work.y, work.problem).x0[..., : work.height, : work.width]
+        before, after = (
+            f"{psnr(image, work.truth).item():.2f} dB, {ssim(image, work.truth).item():.3f}"
+            for image in (start, x)
+        )
+        said += f"; PSNR and SSIM {before} -> {after}"
+    return said
+
+
+def _degradation(task: Task, chosen: argparse.Namespace, y: Tensor) -> Degradation:
+    if task.mask is None:
+        degradation = degradations.degradation_of(chosen)
+        if degradation.task == "completion":
+            raise ValueError(f"{chosen.problem} needs --mask FILE, which says what is known")
+        return degradation
+    table = degradations.table_problem(chosen.problem)
+    if chosen.kernel is not None or (table is not None and table.task != "completion"):
+        raise ValueError("--mask is for completion: leave out --kernel and other problems")
+    mask = read_mask(task.mask, height=y.shape[-2], width=y.shape[-1])
+    return KnownPixels(mask, chosen.noise or 0.0)
+
+
+def _margin(degradation: Degradation) -> int:
+    """Pixels by which a photograph is continued: where its operator reaches over a border."""
+    reach = {"deblurring": degradation.smallest, "super_resolution": REACH_OF_DOWNSAMPLING}
+    return reach.get(degradation.task, 0)
+
+
+def _truth(path: Path | None, degradation: Degradation, size: torch.Size) -> Tensor | None:
+    """The ground truth, cropped as in the tables where only then it has the result's size."""
+    if path is None:
+        return None
+    whole = read_photograph(path).pixels
+    truth = whole if whole.shape[-2:] == size else degradation.crop(whole)
+    if truth.shape[-2:] != size:
+        raise ImageError(
+            f"the truth {path} has {size_of(whole)} pixels, the result {size[1]}x{size[0]}"
+        )
+    if min(size) < SSIM_WINDOW:
+        raise ImageError(f"{path} is too small for SSIM, whose window is {SSIM_WINDOW} pixels")
+    return truth

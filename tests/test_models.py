@@ -1,0 +1,110 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rglib import models
+from rglib.ablations import overlaid
+from rglib.models import Models, ModelsError, shipped, write_settings
+
+ROOT = Path(__file__).parent.parent
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def configurations():
+    """The default, alone and under each file of config/, by the name of its run."""
+    overlays = [yaml.safe_load(path.read_text()) for path in (ROOT / "config").glob("*.yaml")]
+    stacks = [DEFAULT, *(overlaid(DEFAULT, overlay) for overlay in overlays)]
+    return {config["run"]: config for config in stacks}
+
+
+def as_run(folder, target):
+    """A copy of a folder like weights/ in the layout of a run."""
+    target.mkdir()
+    shutil.copy(folder / "settings.json", target)
+    for path in folder.glob("*.safetensors"):
+        stage, role = path.stem.rsplit("_", 1)
+        (target / stage).mkdir(exist_ok=True)
+        shutil.copy(path, target / stage / f"{role}.safetensors")
+        shutil.copy(folder / f"{stage}.card.json", target / stage / "card.json")
+    return target
+
+
+def test_the_shipped_settings_are_those_of_the_configuration_that_made_them():
+    settings = Models.open().settings
+    assert len(configurations()) > 3
+    config = configurations()[settings["run"]]
+    assert settings == {key: config[key] for key in settings}, "run `snakemake publish_settings`"
+
+
+def test_shipped_networks_and_cards_belong_together():
+    found = Models.open()
+    assert {"gauss", "mtdeq", "pnpreg"} <= set(found.available())
+    for name in found.available():
+        assert found.weights(name).is_file()
+        assert found.card(name)["stage"] == found.method(name)["stage"]
+
+
+def test_settings_are_sections_of_the_configuration_as_they_are(tmp_path):
+    write_settings(DEFAULT, tmp_path / "settings.json")
+    for section, value in Models.open(tmp_path).settings.items():
+        assert value == DEFAULT[section]
+
+
+def test_both_layouts_are_read(tiny_models, tmp_path):
+    one, other = Models.open(tiny_models), Models.open(as_run(tiny_models, tmp_path / "models"))
+    assert one.available() == other.available() == list(DEFAULT["methods"])
+    for name in one.available():
+        assert one.weights(name).read_bytes() == other.weights(name).read_bytes()
+        assert one.card(name) == other.card(name)
+    assert one.weights("gauss").name == "denoiser_P.safetensors"  # its stage, and what ADMM needs
+    assert other.weights("rerg").relative_to(other.folder) == Path("rerg/G.safetensors")
+
+
+def test_a_wheel_has_its_networks_inside_and_a_checkout_beside(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "PACKAGE", tmp_path / "rglib")
+    assert shipped() == tmp_path / "weights"
+    (tmp_path / "rglib" / "weights").mkdir(parents=True)
+    assert shipped() == tmp_path / "rglib" / "weights"
+
+
+@pytest.fixture
+def copy(tiny_models, tmp_path):
+    return shutil.copytree(tiny_models, tmp_path / "copy")
+
+
+def test_a_missing_network_is_named_with_what_there_is(copy):
+    (copy / "rerg_G.safetensors").unlink()
+    with pytest.raises(ModelsError, match=r"rerg_G\.safetensors; .* there: gauss, .*, deqgd$"):
+        Models.open(copy).weights("rerg")
+
+
+def test_an_unknown_method_is_answered_with_the_known_ones(copy):
+    with pytest.raises(ModelsError, match=r"unknown method 'rergg'; there are gauss, .*rerg"):
+        Models.open(copy).weights("rergg")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("settings.json", None, "has no settings.json.*`snakemake .*settings.json` writes"),
+        ("settings.json", "{", "settings.json: cannot be read"),
+        ("settings.json", "[]", "is not a JSON object"),
+        ("settings.json", '{"run": "r"}', "has no methods, evaluation, problems, admm"),
+        ("rerg.card.json", None, "no model card .*rerg.card.json"),
+        ("rerg.card.json", json.dumps({"network": {"widths": [1]}}), "says no widths and blocks"),
+    ],
+)
+def test_damaged_folders_are_refused(copy, name, content, message):
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content)
+    with pytest.raises(ModelsError, match=message):
+        Models.open(copy).card("rerg")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ModelsError, match=r"no folder of networks .*nowhere"):
+        Models.open(tmp_path / "nowhere")
