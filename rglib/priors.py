@@ -16,7 +16,7 @@ from rglib.ablations import overlaid
 from rglib.evaluation import restorer
 from rglib.fixed_point import Adam, solver_named
 from rglib.models import Config, Models
-from rglib.networks import DRUNet, build, for_inference, load_into, preferred_arithmetic
+from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.operators import (
     BLUR_SIZE,
     Blur,
@@ -58,7 +58,7 @@ class Prior:
 
     name: str
     algorithm: str
-    network: DRUNet
+    network: torch.nn.Module
     settings: Config
     device: torch.device
     s: float | None = None
@@ -199,16 +199,11 @@ def load(
         ValueError: there is no such device or precision.
     """
     found = Models.open(None if models is None else Path(models))
-    entry, weights, size = (
-        found.method(method),
-        found.weights(method),
-        found.card(method)["network"],
-    )
+    entry, weights = found.method(method), found.weights(method)
     on = configuration.device(device)
     network = build(
         ROLE[entry["algorithm"]],
-        widths=size["widths"],
-        blocks=size["blocks"],
+        **found.card(method)["network"],
         arithmetic=preferred_arithmetic(precision, on),
     )
     load_into(network, weights)

@@ -93,10 +93,13 @@ rule overfit:
         [f"{RUN}/overfit/{stage}.json" for stage in STAGES if not is_given(stage, config)],
 
 
-# Trained stages as 16-bit files to ship, the ones that `weights` names, and their settings.
+# As 16-bit files to ship: the stages that `weights` names and that are trained, and the settings.
+TO_SHIP = [stage for stage in config["weights"] if not is_given(stage, config)]
+
+
 rule publish_weights:
     input:
-        [path for stage in config["weights"] for path in published(stage)],
+        [path for stage in TO_SHIP for path in published(stage)],
         settings=rules.settings.output,
     log:
         f"{RUN}/logs/publish_weights.log",
@@ -104,7 +107,7 @@ rule publish_weights:
     conda:
         "../../environment.yml"
     params:
-        stages=list(config["weights"]),
+        stages=TO_SHIP,
         folder="weights",
     script:
         "../scripts/publish_weights.py"
