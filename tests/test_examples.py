@@ -1,6 +1,9 @@
 """What docs/extend.md promises: each of the examples, in the tables and figures it belongs to."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -22,7 +25,7 @@ def finished(tmp_path_factory):
     for name in ("cat", "coffee"):
         photograph = Image.fromarray(getattr(skimage.data, name)()[:96, :128])
         photograph.save(project / f"my/photographs/{name}.png")
-    project.snakemake(**AT_ONCE)
+    project.snakemake("all", "models", **AT_ONCE)
     return project
 
 
@@ -76,6 +79,21 @@ def test_the_solver_is_named(finished):
 def test_the_page_of_the_report_has_the_method_and_the_problem(finished):
     page = (finished / "results/report.html").read_text(encoding="utf-8")
     assert "Huber" in page and "motion9" in page
+
+
+def test_the_method_restores_a_photograph(finished):
+    command = "restore my/photographs/cat.png --problem deblur_s1.6 -o restored.png"
+    own = "--method huber --models work/examples/models"
+    done = subprocess.run(
+        [sys.executable, "-m", "rglib", *command.split(), *own.split()],
+        cwd=finished.folder,
+        env=os.environ | {"PYTHONPATH": str(finished.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (finished / "restored.png").is_file()
 
 
 def test_changed_code_of_ones_own_reruns_what_depends_on_it(finished, tmp_path):
