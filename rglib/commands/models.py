@@ -30,13 +30,14 @@ def as_text(models: Models) -> str:
     Raises:
         ModelsError: a card cannot be read.
     """
-    settings = models.settings
+    settings, evaluation = models.settings, models.settings["evaluation"]
     methods = [_method(name, models) for name in settings["methods"]]
+    named = ("lr", "s_255") if evaluation["solver"] == "adam" else ("s_255",)  # others have no lr
     problems = [
-        (name, entry["lr"], entry["s_255"] / 255) for name, entry in settings["problems"].items()
+        (name, *(entry[key] for key in named)) for name, entry in settings["problems"].items()
     ]
     admm = [
-        (task, entry["iterations"], entry["sigma_first_255"] / 255, entry["sigma_last_255"] / 255)
+        (task, entry["iterations"], entry["sigma_first_255"], entry["sigma_last_255"])
         for task, entry in settings["admm"].items()
         if task != "sigma_min_255"
     ]
@@ -46,12 +47,14 @@ def as_text(models: Models) -> str:
             "",
             tabulate(methods, headers=("method", "algorithm", "network", "training")),
             "",
-            f"gradient descent: {settings['evaluation']['iterations']} iterations, with",
-            tabulate(problems, headers=("problem", "lr", "s"), floatfmt=".4g"),
+            f"gradient descent: {evaluation['iterations']} iterations, solver {evaluation['solver']}",
+            tabulate(problems, headers=("problem", *named), floatfmt=".4g"),
             "",
-            "pnp admm: the denoiser's strength from sigma first to sigma last",
+            "pnp admm: the denoiser's strength, of 255, from the first to the last iteration",
             tabulate(
-                admm, headers=("task", "iterations", "sigma first", "sigma last"), floatfmt=".4g"
+                admm,
+                headers=("task", "iterations", "sigma_first_255", "sigma_last_255"),
+                floatfmt=".4g",
             ),
         ]
     )
