@@ -47,7 +47,7 @@ def as_text(models: Models) -> str:
             "",
             tabulate(methods, headers=("method", "algorithm", "network", "training")),
             "",
-            f"gradient descent: {evaluation['iterations']} iterations, solver {evaluation['solver']}",
+            f"gradient descent: {evaluation['iterations']} iterations, {evaluation['solver']}",
             tabulate(problems, headers=("problem", *named), floatfmt=".4g"),
             "",
             "pnp admm: the denoiser's strength, of 255, from the first to the last iteration",
