@@ -248,7 +248,7 @@ SMALL_MASK = Problem(Mask(torch.ones(1, 1, 8, 8)), 0.0)
     [
         (Y, "sr5", {}, "unknown problem 'sr5'; there are completion80, "),
         (Y, "completion80", {}, "which pixels are known: give Problem"),
-        (Y, "deblur_s1.6", {"like": "deblur"}, "no settings for a problem 'deblur'; there are"),
+        (Y, "deblur_s1.6", {"like": "deblur"}, "unknown problem 'deblur'; there are"),
         (Y[0], "deblur_s1.6", {}, r"float tensor \(B, 3, h, w\).* got torch.float32 \(3, 32, 32\)"),
         (Y[:, :1], "deblur_s1.6", {}, "float tensor"),
         ((255 * Y).byte(), "deblur_s1.6", {}, r"got torch.uint8.*images\.read_image"),
