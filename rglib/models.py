@@ -28,6 +28,8 @@ SECTIONS_AT_TEST_TIME = (
     "admm",
 )  # of the configuration, in it
 
+NETWORK = {"widths", "blocks"}  # in a card; P and G name networks of one's own
+
 PACKAGE = Path(__file__).parent
 
 
@@ -115,8 +117,9 @@ class Models:
         if not path.is_file():
             raise ModelsError(f"no model card {path}: it says of what size the network is")
         card = _read_json(path)
-        if not {"widths", "blocks"} <= card.get("network", {}).keys():
-            raise ModelsError(f"{path}: says no widths and blocks under `network`")
+        said = card.get("network", {}).keys()
+        if not NETWORK <= said <= NETWORK | set(ROLE.values()):
+            raise ModelsError(f"{path}: `network` must say widths and blocks, and perhaps P and G")
         return card
 
     def available(self) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rglib import configuration
@@ -37,6 +37,7 @@ from rglib.problems import (
     Problem,
     SeededImage,
     SuperResolution,
+    degradations,
 )
 from rglib.progress import progress as shown_progress
 from rglib.restoration import GradientDescent, PnPADMM
@@ -58,7 +59,7 @@ class Prior:
 
     name: str
     algorithm: str
-    network: torch.nn.Module
+    network: nn.Module
     settings: Config
     device: torch.device
     s: float | None = None
@@ -95,7 +96,7 @@ class Prior:
         _check_images(y)
         if isinstance(problem, str):
             like = like or problem
-            problem = problem_of(_degradation(problem), y.shape)
+            problem = problem_of(self._of_name(problem), y.shape)
         method = self.method(problem, like=like)
         here = Problem(problem.A.to(self.device), problem.sigma)
         seen = observed(y.float().to(self.device), here)
@@ -118,22 +119,33 @@ class Prior:
         Raises:
             ValueError: ``like`` is unknown, or needed as the operator is none of the tables'.
         """
-        problems = self.settings["problems"]
-        like = like or nearest(problem, problems)
-        if like not in problems or like not in PROBLEMS:
-            raise ValueError(
-                f"no settings for a problem {like!r}; there are those of {', '.join(problems)}"
-            )
-        made = restorer(self.algorithm, like, self.network, self.settings)
+        like = like or nearest(problem, self.settings["problems"])
+        table = self._degradation(like)
+        made = restorer(self.algorithm, like, self.network, self.settings, degradation=table)
         if isinstance(made, PnPADMM):
-            last = self.settings["admm"][PROBLEMS[like].task]["sigma_last_255"] / 255
+            last = self.settings["admm"][table.task]["sigma_last_255"] / 255
             schedule = replace(made.schedule, sigma_last=max(last, problem.sigma))
             return replace(made, schedule=schedule)
         assert isinstance(made, GradientDescent)  # the only other algorithm
         if self.s is not None:
             return replace(made, s=self.s)
-        noise_of_its_own = problem.sigma not in (0, PROBLEMS[like].sigma)
+        noise_of_its_own = problem.sigma not in (0, table.sigma)
         return replace(made, s=problem.sigma) if noise_of_its_own else made
+
+    def _degradation(self, problem_id: str) -> Degradation:
+        problems = self.settings["problems"]
+        if problem_id not in problems:
+            raise ValueError(f"unknown problem {problem_id!r}; there are {', '.join(problems)}")
+        return degradations({problem_id: problems[problem_id]})[problem_id]
+
+    def _of_name(self, problem_id: str) -> Degradation:
+        degradation = self._degradation(problem_id)
+        if degradation.task == "completion":
+            raise ValueError(
+                f"{problem_id}: completion needs to know which pixels are known: give "
+                "Problem(Mask(mask), sigma=0) with a mask (1, 1, H, W) of ones where they are"
+            )
+        return degradation
 
     def adjusted(
         self,
@@ -196,6 +208,7 @@ def load(
     Raises:
         ModelsError: an unknown method, or a folder without its network, card or settings.
         WeightsError: the weights cannot be read, or are not of the size that the card says.
+        ExtensionError: the card names a network of one's own that is not in the working folder.
         ValueError: there is no such device or precision.
     """
     found = Models.open(None if models is None else Path(models))
@@ -300,18 +313,6 @@ def _noise_left(A: Blur | Identity) -> float:
         return 1.0
     kernel = torch.fft.irfft2(A.otf, s=(len(A.otf), A.width))
     return float(kernel.square().sum())
-
-
-def _degradation(problem_id: str) -> Degradation:
-    if problem_id not in PROBLEMS:
-        raise ValueError(f"unknown problem {problem_id!r}; there are {', '.join(PROBLEMS)}")
-    degradation = PROBLEMS[problem_id]
-    if degradation.task == "completion":
-        raise ValueError(
-            f"{problem_id}: completion needs to know which pixels are known: give "
-            "Problem(Mask(mask), sigma=0) with a mask (1, 1, H, W) of ones where they are"
-        )
-    return degradation
 
 
 def _check_images(y: Tensor) -> None:

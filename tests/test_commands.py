@@ -1,6 +1,5 @@
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from PIL import Image
 import rglib
 from rglib.__main__ import main
 from rglib.borders import continued
-from rglib.commands.arguments import parser
 from rglib.images import read_image, to_tensor, write_png
 from rglib.metrics import psnr, ssim
 from rglib.photographs import read_mask, read_photograph
@@ -327,14 +325,6 @@ def test_two_images_of_a_name_have_no_two_outputs(here, run):
     Image.fromarray(picture("one")).save(here / "photos/one.bmp")
     status, said = run("restore photos --problem deblur_s1.6 -o x")
     assert status == 2 and "one.bmp, one.png of photos would all go to x/one.png" in said
-
-
-def test_the_commands_of_the_documentation_are_understood():
-    text = (Path(__file__).parent.parent / "docs/restore.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^rglib (.*?)(?: +#.*)?$", text, re.M)
-    assert len(lines) >= 6
-    for line in lines:
-        parser().parse_args(line.split())
 
 
 def test_an_interruption_ends_quietly_and_leaves_nothing(here, run, monkeypatch):

@@ -94,7 +94,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(copy):
         ("settings.json", "[]", "is not a JSON object"),
         ("settings.json", '{"run": "r"}', "has no methods, evaluation, problems, admm"),
         ("rerg.card.json", None, "no model card .*rerg.card.json"),
-        ("rerg.card.json", json.dumps({"network": {"widths": [1]}}), "says no widths and blocks"),
+        ("rerg.card.json", json.dumps({"network": {"widths": [1]}}), "must say widths and blocks"),
     ],
 )
 def test_damaged_folders_are_refused(copy, name, content, message):

@@ -3,9 +3,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ import rglib
 from rglib.evaluation import restorer
 from rglib.fixed_point import Adam, SemiImplicit
 from rglib.models import Models
-from rglib.networks import WeightsError, load_into
+from rglib.networks import WeightsError, build, load_into, save_weights
 from rglib.operators import Blur, Downsample, Identity, Mask, Operator, gaussian_kernel
 from rglib.priors import nearest, observed, problem_of
 from rglib.problems import (
@@ -25,6 +27,7 @@ from rglib.problems import (
     observe,
     observe_test_image,
 )
+from rglib.restoration import GradientDescent
 
 METHODS = ["gauss", "mtdeq", "pnpreg", "rg1", "deqgd", "rerg"]
 UNMASKED = [id for id, degradation in PROBLEMS.items() if degradation.task != "completion"]
@@ -237,6 +240,37 @@ def test_an_operator_of_ones_own_needs_to_be_told_whose_settings_to_take(load, i
     assert prior.restore(-image, problem, like="deblur_s1.6").shape == image.shape
 
 
+def test_a_problem_and_a_network_of_ones_own_are_restored_with(
+    image, tiny_models, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(Path(__file__).parent.parent)  # where examples/ lies
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = shutil.copytree(tiny_models, tmp_path / "models")
+    settings = json.loads((folder / "settings.json").read_text())
+    for name in ("motion", "dncnn"):
+        overlay = yaml.safe_load(Path(f"examples/{name}.yaml").read_text())
+        settings["problems"] |= overlay.get("problems", {})
+    (folder / "settings.json").write_text(json.dumps(settings))
+    network = {"widths": [4, 6, 8, 8], "blocks": 1, **overlay["network"]}
+    (folder / "rerg.card.json").write_text(json.dumps({"network": network}))
+    G = build("G", **network)
+    save_weights(folder / "rerg_G.safetensors", G.state_dict())
+
+    prior = rglib.load("rerg", models=folder, device="cpu")
+    kernel = torch.full((1, 9), 1 / 9)
+    seen = observe(KernelBlur(kernel, 0.01), image, SeededImage())
+    table = settings["problems"]["motion9"]
+    expected = GradientDescent(
+        G,
+        solver=Adam(lr=table["lr"]),
+        s=table["s_255"] / 255,
+        iterations=settings["evaluation"]["iterations"],
+    )
+    x = expected.restore(seen, lambda _: None)
+    assert torch.equal(prior.restore(seen.y, "motion9"), x)
+    assert torch.equal(prior.restore(seen.y, seen.problem, like="motion9"), x)
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 Y = torch.rand(1, 3, 32, 32)
@@ -248,7 +282,7 @@ SMALL_MASK = Problem(Mask(torch.ones(1, 1, 8, 8)), 0.0)
     [
         (Y, "sr5", {}, "unknown problem 'sr5'; there are completion80, "),
         (Y, "completion80", {}, "which pixels are known: give Problem"),
-        (Y, "deblur_s1.6", {"like": "deblur"}, "no settings for a problem 'deblur'; there are"),
+        (Y, "deblur_s1.6", {"like": "deblur"}, "unknown problem 'deblur'; there are"),
         (Y[0], "deblur_s1.6", {}, r"float tensor \(B, 3, h, w\).* got torch.float32 \(3, 32, 32\)"),
         (Y[:, :1], "deblur_s1.6", {}, "float tensor"),
         ((255 * Y).byte(), "deblur_s1.6", {}, r"got torch.uint8.*images\.read_image"),

@@ -66,8 +66,10 @@ def _method(name: str, models: Models) -> tuple[str, ...]:
     if name not in models.available():
         return name, algorithm, "missing", ""
     card = models.card(name)
+    role = ROLE[entry["algorithm"]]
     size = "-".join(map(str, card["network"]["widths"]))
-    network = f"{ROLE[entry['algorithm']]}, {size}, blocks {card['network']['blocks']}"
+    drunet = f"{size}, blocks {card['network']['blocks']}"
+    network = f"{role}, {card['network'].get(role) or drunet}"
     if "steps" not in card:  # weights given from elsewhere
         return name, algorithm, network, "elsewhere"
     return name, algorithm, network, f"{card['steps']} steps on {card['images']} images"
