@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 MADE = {
     *(f"table{table}.{suffix}" for table in (1, 2) for suffix in ("csv", "md", "tex")),
-    *("results.csv", "convergence.csv", "claims.csv", "claims.md"),
+    *("results.csv", "convergence.csv", "claims.csv", "claims.md", "report.html"),
     *(f"fig{figure}.{suffix}" for figure in (1, 2) for suffix in ("pdf", "png")),
 }
 
@@ -97,8 +97,8 @@ def test_a_deleted_record_is_written_again(project):
 def test_stale_is_what_snakemake_makes_again(project):
     with restored(project / "rglib/claims.py"):
         project.append("rglib/claims.py", "CHANGED = 1")
-        assert found(verify(project)[1], "stale") == {"claims.csv", "claims.md"}
-        assert project.planned() - {"all"} == {"make_claims"}
+        assert found(verify(project)[1], "stale") == {"claims.csv", "claims.md", "report.html"}
+        assert project.planned() - {"all"} == {"make_claims", "make_page"}
     with restored(project / "rglib/objectives/pnpreg.py"):
         project.append("rglib/objectives/pnpreg.py", "CHANGED = 1")
         assert found(verify(project)[1], "stale") == MADE
