@@ -168,18 +168,18 @@ class Prior:
         Raises:
             ValueError: a value is out of range, or none of the algorithm's or the solver's.
         """
-        of_descent = _given(solver=solver, lr=lr, s=s, tile_above=tile_above)
+        of_descent = _given(dict(solver=solver, lr=lr, s=s, tile_above=tile_above))
         if self.algorithm != "gradient_descent" and of_descent:
             raise ValueError(
                 f"{min(of_descent)}: {self.name} restores by PnP-ADMM, which has no such setting"
             )
-        _check_range(iterations=iterations, lr=lr, s=s, tile_above=tile_above)
+        _check_range(dict(iterations=iterations, lr=lr, s=s, tile_above=tile_above))
         _check_solver(solver or self.settings["evaluation"]["solver"], lr=lr)
         tasks = [key for key, entry in self.settings["admm"].items() if isinstance(entry, Mapping)]
         changes = {
-            "evaluation": _given(iterations=iterations, solver=solver, tile_above=tile_above),
-            "problems": {problem: _given(lr=lr) for problem in self.settings["problems"]},
-            "admm": {task: _given(iterations=iterations) for task in tasks},
+            "evaluation": _given(dict(iterations=iterations, solver=solver, tile_above=tile_above)),
+            "problems": {problem: _given(dict(lr=lr)) for problem in self.settings["problems"]},
+            "admm": {task: _given(dict(iterations=iterations)) for task in tasks},
         }
         return replace(
             self,
@@ -326,7 +326,7 @@ def _check_images(y: Tensor) -> None:
         raise ValueError("y has values that are not finite")
 
 
-def _check_range(**values: float | None) -> None:
+def _check_range(values: Mapping[str, float | None]) -> None:
     lowest = {"lr": 0.0, "s": 0.0, "iterations": 1, "tile_above": 1}
     for name, value in values.items():
         if value is not None and not (math.isfinite(value) and value >= lowest[name]):
@@ -342,7 +342,7 @@ def _check_solver(name: str, *, lr: float | None) -> None:
         raise ValueError(f"lr: the solver {name} has no learning rate")
 
 
-def _given(**values: float | str | None) -> dict[str, float | str]:
+def _given(values: Mapping[str, float | str | None]) -> dict[str, float | str]:
     return {name: value for name, value in values.items() if value is not None}
 
 

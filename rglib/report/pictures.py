@@ -202,7 +202,7 @@ def _caption(psnr: float, ssim: float) -> str:
 
 
 def _picture(pixels: np.ndarray) -> str:
-    return _uri(Image.fromarray(pixels), "webp", quality=QUALITY)
+    return _uri(Image.fromarray(pixels), "webp")
 
 
 def _exact(pixels: np.ndarray) -> str:
@@ -214,7 +214,7 @@ def _error(errors: np.ndarray) -> str:
     steps = np.minimum(errors * ERROR_STEPS, ERROR_STEPS - 1).astype(np.uint8)
     picture = Image.fromarray(steps, mode="P")
     picture.putpalette([level for colour in _palette() for level in colour])
-    return _uri(picture, "png", optimize=True)
+    return _uri(picture, "png")
 
 
 @cache
@@ -223,7 +223,8 @@ def _palette() -> Sequence[tuple[int, int, int]]:
     return [(int(red), int(green), int(blue)) for red, green, blue in colours]
 
 
-def _uri(image: Image.Image, kind: str, **options: object) -> str:
+def _uri(image: Image.Image, kind: str, *, quality: int = QUALITY, lossless: bool = False) -> str:
+    """As a data URI; quality and losslessness are of WebP alone."""
     buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
+    image.save(buffer, format=kind, quality=quality, lossless=lossless, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
