@@ -58,7 +58,15 @@ class RegularizedGradient:
         return self.D(z) + self.sigma**2 * self.G(z)
 
     def semi_implicit(self, z: Tensor, tau: float) -> Tensor:
-        """The x with x = z - tau (D(x) / sigma^2 + G(z)), by the exact prox of the operator."""
+        """The x with x = z - tau (D(x) / sigma^2 + G(z)), by the exact prox of the operator.
+
+        Raises:
+            ValueError: sigma is 0.
+        """
+        if self.sigma == 0:
+            raise ValueError(
+                "semi_implicit divides the data term by s^2: with s = 0 take the solver adam"
+            )
         return self.D.A.prox(z - tau * self.G(z), self.D.y, self.sigma**2 / tau)
 
     def select(self, indices: Tensor) -> RegularizedGradient:

@@ -236,6 +236,12 @@ def test_a_semi_implicit_step_has_d_at_its_end_and_g_at_its_start(name, split):
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
 
 
+def test_a_semi_implicit_step_without_a_prior_is_refused(split):
+    gradient, _ = split("blur", 0.0)
+    with pytest.raises(ValueError, match="with s = 0 take the solver adam"):
+        solve(SemiImplicit(), gradient, torch.zeros(2, *SHAPE, dtype=torch.float64), TO_1E_6)
+
+
 def test_the_slope_approaches_the_spectral_norm_from_within(linear_prior):
     G, Q = linear_prior(90).G, linear_prior(90).Q
     x = torch.rand(2, *SHAPE, generator=generator(2), dtype=torch.float64)
