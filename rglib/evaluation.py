@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
 from rglib.progress import Advance, progress
-from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record
+from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record, restore_together
 
 DIVERGED_ABOVE = (
     100.0  # an entry of this size belongs to no image; the guard of the paper's training
@@ -36,6 +36,7 @@ DIVERGED_ABOVE = (
 
 Config = Mapping[str, Any]
 Row = Mapping[str, str | int]
+Tables = tuple[pd.DataFrame, pd.DataFrame]  # results and curves
 
 
 class Restorer(Protocol):
@@ -98,7 +99,7 @@ def evaluate_method(
     arithmetic = preferred_arithmetic(precision, device)
     model = build(role, **network, arithmetic=arithmetic)
     load_into(model, weights)
-    model = for_inference(model, device)
+    model = for_inference(model, device, compiled=settings["evaluation"]["compile"])
     images = read_test_images(manifest)
     kinds = degradations(problems)
     check_sizes(manifest, images, kinds)
@@ -118,6 +119,7 @@ def evaluate_method(
         fingerprints={problem: fingerprint(common, own[problem]) for problem in problems},
         device=device,
         degradations=kinds,
+        batch=settings["evaluation"]["batch"],
     )
 
 
@@ -155,6 +157,7 @@ def restorer(
         iterations=config["evaluation"]["iterations"],
         ensemble=config["evaluation"]["ensemble"],
         tile_above=config["evaluation"]["tile_above"],
+        tolerance=config["evaluation"]["tolerance"],
     )
 
 
@@ -199,6 +202,7 @@ def evaluate(
     fingerprints: Mapping[str, str],
     device: torch.device,
     degradations: Mapping[str, Degradation] = PROBLEMS,
+    batch: int = 1,
 ) -> None:
     """Restore every image of every problem and write the results, curves and images.
 
@@ -210,6 +214,7 @@ def evaluate(
         fingerprints: for each problem, what its numbers depend on; another one is computed anew.
         device: where to compute.
         degradations: of the problems.
+        batch: the most restorations at a time, see `_Job.may_join`.
     """
     kept = {problem for problem in restorers if _kept(files.kept / problem, fingerprints[problem])}
     work = {problem: len(images) * method.recorded for problem, method in restorers.items()}
@@ -219,19 +224,116 @@ def evaluate(
         done=sum(work[problem] for problem in kept),
         unit="iteration",
     )
+    missing = [problem for problem in restorers if problem not in kept]
+    for problem_id in missing:
+        shutil.rmtree(files.kept / problem_id, ignore_errors=True)
+    jobs = [
+        _Job(problem_id, degradations[problem_id], restorers[problem_id], image)
+        for problem_id in missing
+        for image in images
+    ]
+    tables: dict[str, list[Tables]] = {problem_id: [] for problem_id in missing}
     with counted as advance:
-        for problem_id, method in restorers.items():
-            if problem_id in kept:
-                continue
-            folder = files.kept / problem_id
-            shutil.rmtree(folder, ignore_errors=True)
-            tables = []
-            for image in images:
-                seen = observe_image(degradations[problem_id], image.pixels).to(device)
-                of_image = {**row, "problem_id": problem_id, "image": image.name}
-                tables.append(_evaluate_image(of_image, method, seen, folder / "images", advance))
-            _keep(folder, fingerprints[problem_id], tables)
+        for together in _batches(jobs, batch):
+            restored = _restore(together, device, advance)
+            for job, one in zip(together, restored, strict=True):
+                folder = files.kept / job.problem_id
+                write_png(folder / "images" / f"{job.image.name}.png", to_uint8(one.x.nan_to_num()))
+                tables[job.problem_id].append(one.tables({**row, **job.names}))
+                if len(tables[job.problem_id]) == len(images):
+                    _keep(folder, fingerprints[job.problem_id], tables[job.problem_id])
     _collect(files, list(restorers))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image of one problem, to be restored."""
+
+    problem_id: str
+    degradation: Degradation
+    method: Restorer
+    image: GroundTruth
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {"problem_id": self.problem_id, "image": self.image.name}
+
+    def may_join(self, other: _Job) -> bool:
+        """Whether both can be one batch: gradient descents on images of one size, but for s."""
+        sizes = {job.degradation.crop(job.image.pixels).shape for job in (self, other)}
+        method = self.method
+        return (
+            len(sizes) == 1 and isinstance(method, GradientDescent) and method.alike(other.method)
+        )
+
+
+def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
+    """The jobs in groups of at most ``size`` that share a batch; of 1, in their order."""
+    waiting: list[list[_Job]] = []
+    for job in jobs:
+        group = next((group for group in waiting if group[0].may_join(job)), [])
+        if not group:
+            waiting.append(group)
+        group.append(job)
+        if len(group) == size:
+            waiting = [other for other in waiting if other is not group]
+            yield group
+    yield from waiting
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """A restoration x (1, 3, H, W), the PSNR of every iterate, and the seconds it took."""
+
+    seen: Observation
+    x: Tensor
+    curve: Tensor
+    seconds: float
+
+    def tables(self, row: Row) -> Tables:
+        """One row of results, and the curve."""
+        best = int(self.curve.nan_to_num(nan=-torch.inf).argmax().item())
+        result = {
+            **row,
+            "height": self.x.shape[-2],
+            "width": self.x.shape[-1],
+            "psnr_start_db": self.curve[0].item(),
+            "ssim_start": ssim(self.seen.x0, self.seen.x_hat).item(),
+            "psnr_db": self.curve[-1].item(),
+            "ssim": ssim(self.x, self.seen.x_hat).item(),
+            "psnr_best_db": self.curve[best].item(),
+            "iteration_best": best,
+            "iterations": len(self.curve) - 1,
+            "outcome": _outcome(self.x),
+            "seconds": round(self.seconds, 3),
+        }
+        points = {"iteration": range(len(self.curve)), "psnr_db": self.curve.tolist()}
+        return pd.DataFrame([result]), pd.DataFrame({**row, **points})
+
+
+def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> list[_Restored]:
+    """Restore a batch; its images share the seconds."""
+    seen = [observe_image(job.degradation, job.image.pixels).to(device) for job in jobs]
+    x_hat = torch.cat([one.x_hat for one in seen])
+    note = f"{jobs[0].problem_id} {jobs[0].image.name}"
+    values: list[Tensor] = []  # stay on the device: reading one would wait for it
+
+    def record(iterate: Tensor) -> None:
+        values.append(psnr(iterate, x_hat))
+        advance(len(jobs), note=note)
+
+    began = time.perf_counter()
+    if len(jobs) == 1:
+        x = jobs[0].method.restore(seen[0], record)
+    else:
+        descents = [job.method for job in jobs if isinstance(job.method, GradientDescent)]
+        x = restore_together(descents, seen, record)
+    curves = torch.stack(values, dim=1).cpu()
+    seconds = (time.perf_counter() - began) / len(jobs)
+    return [
+        _Restored(one, image, curve, seconds)
+        for one, image, curve in zip(seen, x.split(1), curves, strict=True)
+    ]
 
 
 def fingerprint(*parts: Any) -> str:
@@ -242,8 +344,9 @@ def fingerprint(*parts: Any) -> str:
 def _settings_of(problem_id: str, settings: Config, *, task: str) -> list[Any]:
     """The settings that one problem's numbers depend on."""
     admm = settings.get("admm", {})
+    evaluation = {k: v for k, v in settings["evaluation"].items() if k != "batch"}
     return [
-        settings["evaluation"],
+        evaluation,  # a batch changes rounding alone
         _numbers(settings.get("problems", {}).get(problem_id)),
         _numbers(admm.get(task)),
         admm.get("sigma_min_255"),
@@ -253,40 +356,6 @@ def _settings_of(problem_id: str, settings: Config, *, task: str) -> list[Any]:
 def _numbers(entry: Config | None) -> Config | None:
     """An entry of ``problems`` or ``admm`` without what says where its values come from."""
     return entry and {key: value for key, value in entry.items() if key != "source"}
-
-
-def _evaluate_image(
-    row: Row, method: Restorer, seen: Observation, folder: Path, advance: Advance
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row of results, and the curve, of one image; the restored image into a folder."""
-    values: list[Tensor] = []  # stay on the device: reading one would wait for it
-
-    def record(iterate: Tensor) -> None:
-        values.append(psnr(iterate, seen.x_hat))
-        advance(note=f"{row['problem_id']} {row['image']}")
-
-    began = time.perf_counter()
-    x = method.restore(seen, record)
-    curve = torch.cat(values).cpu()
-    seconds = time.perf_counter() - began
-    best = int(curve.nan_to_num(nan=-torch.inf).argmax().item())
-    result = {
-        **row,
-        "height": x.shape[-2],
-        "width": x.shape[-1],
-        "psnr_start_db": curve[0].item(),
-        "ssim_start": ssim(seen.x0, seen.x_hat).item(),
-        "psnr_db": curve[-1].item(),
-        "ssim": ssim(x, seen.x_hat).item(),
-        "psnr_best_db": curve[best].item(),
-        "iteration_best": best,
-        "iterations": len(curve) - 1,
-        "outcome": _outcome(x),
-        "seconds": round(seconds, 3),
-    }
-    write_png(folder / f"{row['image']}.png", to_uint8(x.nan_to_num()))
-    points = {"iteration": range(len(curve)), "psnr_db": curve.tolist()}
-    return pd.DataFrame([result]), pd.DataFrame({**row, **points})
 
 
 def _outcome(x: Tensor) -> str:
@@ -307,7 +376,7 @@ def _kept(folder: Path, expected: str) -> bool:
     return stamp.exists() and stamp.read_text() == expected
 
 
-def _keep(folder: Path, value: str, tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> None:
+def _keep(folder: Path, value: str, tables: Sequence[Tables]) -> None:
     """Write a problem's results, and last of all the fingerprint that vouches for them."""
     results, curves = (pd.concat(frames) for frames in zip(*tables, strict=True))
     for name, table in (("results.csv", results), ("curves.csv", curves)):

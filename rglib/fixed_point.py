@@ -18,6 +18,8 @@ from rglib.extensions import is_own, make
 
 State = TypeVar("State")
 
+LOOK_EVERY = {"cpu": 1, "cuda": 8}  # steps of `solve` between looks at which images have ended
+
 
 class Map(Protocol):
     """A function of the iterate (B, 3, H, W) that can be restricted to some images."""
@@ -159,15 +161,21 @@ class Split(Map, Protocol):
     def G(self) -> Callable[[Tensor], Tensor]:
         """The part that is only evaluated."""
 
-    def semi_implicit(self, z: Tensor, tau: float) -> Tensor:
-        """The x with x = z - tau (D(x) / s^2 + G(z)): explicit in G, implicit in D."""
+    def semi_implicit(self, z: Tensor, tau: Tensor) -> Tensor:
+        """The x with x = z - tau (D(x) / s^2 + G(z)): explicit in G, implicit in D.
+
+        tau is (B, 1, 1, 1).
+        """
 
 
 @dataclass(frozen=True)
 class SemiImplicitState:
-    """The step tau and what the momentum points away from: the iterate before, or the last one."""
+    """Each image's step tau (B, 1, 1, 1), and what the momentum points away from.
 
-    tau: float
+    The latter is the iterate before, or the last one.
+    """
+
+    tau: Tensor
     previous: Tensor
 
 
@@ -179,7 +187,7 @@ class SemiImplicit:
     depends on the slope of G alone and so neither on s nor on the operator: forward-backward
     splitting with the data term in the proximal part, and Nesterov's momentum, which an image
     loses when it has carried it uphill (O'Donoghue and Candes, "Adaptive restart for accelerated
-    gradient schemes", 2015). The step is one over G's slope at x0, by power iteration.
+    gradient schemes", 2015). An image's step is one over G's slope at its x0, by power iteration.
 
     Attributes:
         momentum: in [0, 1).
@@ -202,8 +210,8 @@ class SemiImplicit:
         return following, SemiImplicitState(state.tau, torch.where(back, following, x))
 
     def select(self, state: SemiImplicitState, indices: Tensor) -> SemiImplicitState:
-        """The same step, the previous iterates of the images at these indices."""
-        return SemiImplicitState(state.tau, state.previous[indices])
+        """The steps and the previous iterates of the images at these indices."""
+        return SemiImplicitState(state.tau[indices], state.previous[indices])
 
 
 def _split(F: Map) -> Split:
@@ -231,21 +239,22 @@ def solver_named(name: str, *, lr: float) -> Solver[Any]:
 
 def slope(
     G: Callable[[Tensor], Tensor], x: Tensor, *, iterations: int = 8, reach: float = 1 / 255
-) -> float:
-    """The largest ||G(x + v) - G(x)|| / ||v|| over the batch x, root mean square of v ``reach``.
+) -> Tensor:
+    """The largest ||G(x + v) - G(x)|| / ||v|| of each image, (B, 1, 1, 1) of x (B, 3, H, W).
 
     By power iteration, from within: a few per cent too small after 8 iterations with the networks
-    here. v is found by differences, so that no derivative of G is needed.
+    here. v, of root mean square ``reach``, is found by differences, so that no derivative of G is
+    needed.
     """
+    tiny = torch.finfo(x.dtype).tiny
     value = G(x)
-    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    largest = 0.0
+    # every image begins with the same v: its slope must not depend on its place in the batch
+    start = torch.randn(x[:1].shape, generator=torch.Generator().manual_seed(0))
+    difference = start.to(x).expand_as(x)
     for _ in range(iterations):
-        v = v * (reach / root_mean_square(v).clamp_min(torch.finfo(v.dtype).tiny))
+        v = difference * (reach / root_mean_square(difference).clamp_min(tiny))
         difference = G(x + v) - value
-        largest = (root_mean_square(difference) / reach).max().item()
-        v = difference
-    return max(largest, torch.finfo(x.dtype).tiny)
+    return (root_mean_square(difference) / reach).clamp_min(tiny)
 
 
 def root_mean_square(x: Tensor) -> Tensor:
@@ -257,29 +266,36 @@ def root_mean_square(x: Tensor) -> Tensor:
 def solve(solver: Solver[State], F: Map, x0: Tensor, stop: StoppingRule) -> Solution:
     """Iterate from x0 (B, 3, H, W) until every image has ended by the stopping rule.
 
-    Images that have ended leave the batch (unless ``stop.per_image`` is False), which changes no
-    other image's iterates and saves work. No gradients are recorded: see `back_propagated`.
+    Images that have ended rest, and leave the batch (unless ``stop.per_image`` is False) when it is
+    next looked at: this changes no other image's iterates and saves work. On a GPU only every
+    `LOOK_EVERY` steps are looked at, as a look waits for the device. No gradients are recorded: see
+    `back_propagated`.
     """
     x, state, active = x0, solver.init(F, x0), torch.arange(len(x0), device=x0.device)
-    final = x0.clone()
-    iterations = torch.full((len(x0),), stop.max_iterations, device=x0.device)
-    outcome = torch.full((len(x0),), int(Outcome.OUT_OF_STEPS), device=x0.device)
+    found = Solution(
+        x0.clone(),
+        torch.zeros(len(x0), dtype=torch.long, device=x0.device),
+        torch.full((len(x0),), int(Outcome.OUT_OF_STEPS), device=x0.device),
+    )
+    verdict, taken = found.outcome, found.iterations
     for k in range(1, stop.max_iterations + 1):
         following, state = solver.step(F, x, state)
-        verdict = _judge(x, following, stop)
-        finite = verdict != Outcome.NON_FINITE
-        x = torch.where(finite.view(-1, 1, 1, 1), following, x)
-        ended = verdict != Outcome.OUT_OF_STEPS
-        if k == stop.max_iterations or ended.any():
-            final[active] = x
-            iterations[active] = k
-            outcome[active] = verdict
-            keep = (~ended).nonzero().flatten()
+        going = verdict == Outcome.OUT_OF_STEPS
+        verdict = torch.where(going, _judge(x, following, stop), verdict)
+        moves = going & (verdict != Outcome.NON_FINITE)
+        x = torch.where(moves.view(-1, 1, 1, 1), following, x)
+        taken = taken + going
+        last = k == stop.max_iterations
+        if not last and k % LOOK_EVERY[x.device.type]:
+            continue
+        keep = (verdict == Outcome.OUT_OF_STEPS).nonzero().flatten()
+        if last or len(keep) < len(active):
+            found.x[active], found.iterations[active], found.outcome[active] = x, taken, verdict
             if len(keep) == 0:
                 break
-            x, active = x[keep], active[keep]
+            x, active, verdict, taken = x[keep], active[keep], verdict[keep], taken[keep]
             F, state = F.select(keep), solver.select(state, keep)
-    return Solution(final, iterations, outcome)
+    return found
 
 
 def back_propagated(value: Tensor, F: Map, fixed_point: Tensor, *, terms: int = 0) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from rglib.problems import DataGradient
+from rglib.problems import DataGradient, SideBySide
 
 Denoiser = Callable[[Tensor, float], Tensor]  # P(z, sigma): image and noise std -> image
 Gradient = Callable[[Tensor], Tensor]  # G(x): image -> gradient of the regularizer
@@ -47,31 +47,32 @@ class ForwardBackward:
 class RegularizedGradient:
     r""":math:`D(z) + \sigma^2 G(z)`, whose zeros are the fixed points of g.
 
-    The gradient of the MAP objective.
+    The gradient of the MAP objective. sigma is one for all images or (B, 1, 1, 1).
     """
 
     G: Gradient
-    D: DataGradient
-    sigma: float
+    D: DataGradient | SideBySide
+    sigma: float | Tensor
 
     def __call__(self, z: Tensor) -> Tensor:
         return self.D(z) + self.sigma**2 * self.G(z)
 
-    def semi_implicit(self, z: Tensor, tau: float) -> Tensor:
-        """The x with x = z - tau (D(x) / sigma^2 + G(z)), by the exact prox of the operator.
+    def semi_implicit(self, z: Tensor, tau: Tensor) -> Tensor:
+        """The x with x = z - tau (D(x) / sigma^2 + G(z)), by the exact prox; tau is (B, 1, 1, 1).
 
         Raises:
             ValueError: sigma is 0.
         """
-        if self.sigma == 0:
+        if isinstance(self.sigma, float) and self.sigma == 0:
             raise ValueError(
                 "semi_implicit divides the data term by s^2: with s = 0 take the solver adam"
             )
-        return self.D.A.prox(z - tau * self.G(z), self.D.y, self.sigma**2 / tau)
+        return self.D.prox(z - tau * self.G(z), self.sigma**2 / tau)
 
     def select(self, indices: Tensor) -> RegularizedGradient:
         """The same for the images at these indices."""
-        return replace(self, D=self.D.select(indices))
+        sigma = self.sigma[indices] if isinstance(self.sigma, Tensor) else self.sigma
+        return replace(self, D=self.D.select(indices), sigma=sigma)
 
 
 @dataclass(frozen=True)

@@ -155,12 +155,17 @@ def _channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch forgot it
 
 
-def for_inference(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on the device and not trainable; a DRUNet's weights in its arithmetic."""
+def for_inference(network: nn.Module, device: torch.device, *, compiled: bool = False) -> nn.Module:
+    """The network on the device and not trainable; a DRUNet's weights in its arithmetic.
+
+    ``compiled`` has torch.compile fuse it, at the first image of each size.
+    """
     network = network.to(device).eval().requires_grad_(False)
     if isinstance(network, DRUNet):
         _channels_last(network.to(dtype=network.arithmetic))
         network.m_tail.float()
+    if compiled:
+        network.compile(dynamic=False)
     return network
 
 

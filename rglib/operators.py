@@ -36,8 +36,10 @@ class Operator(ABC):
         """A^T y, of an observation y."""
 
     @abstractmethod
-    def prox(self, u: Tensor, y: Tensor, rho: float) -> Tensor:
+    def prox(self, u: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         """argmin_v 1/2 ||Av - y||^2 + rho/2 ||v - u||^2 for u (B, C, H, W) and rho > 0.
+
+        rho is one for all images, or (B, 1, 1, 1).
 
         Written as u + A^T (A A^T + rho I)^-1 (y - A u): unlike (A^T A + rho I)^-1 (A^T y + rho u)
         this never divides the null space of A by a small rho. A^T (A A^T + rho I)^-1 is one map, of
@@ -69,7 +71,7 @@ class Identity(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         return y
 
-    def prox(self, u: Tensor, y: Tensor, rho: float) -> Tensor:
+    def prox(self, u: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         return u + (y - u) / (1 + rho)
 
     @property
@@ -92,7 +94,7 @@ class Mask(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         return self.mask * y
 
-    def prox(self, u: Tensor, y: Tensor, rho: float) -> Tensor:
+    def prox(self, u: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         return u + self.mask * (y - u) / (1 + rho)
 
     @property
@@ -144,7 +146,7 @@ class Blur(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self.otf.conj())
 
-    def prox(self, u: Tensor, y: Tensor, rho: float) -> Tensor:
+    def prox(self, u: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         return u + self._filter(y - self(u), self.otf.conj() / (self._power + rho))
 
     @property
@@ -159,7 +161,7 @@ class Blur(Operator):
         return self.otf.abs().square()
 
     def _filter(self, x: Tensor, response: Tensor) -> Tensor:
-        size = (len(response), self.width)
+        size = (response.shape[-2], self.width)
         filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * response, s=size)
         return filtered
 
@@ -196,7 +198,7 @@ class Downsample(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         return self.rows.T @ y @ self.columns
 
-    def prox(self, u: Tensor, y: Tensor, rho: float) -> Tensor:
+    def prox(self, u: Tensor, y: Tensor, rho: float | Tensor) -> Tensor:
         (U, s, W), (V, t, Z) = self._svd
         values = s[:, None] * t
         return u + W @ ((U.T @ (y - self(u)) @ V) * (values / (values.square() + rho))) @ Z.T

@@ -86,9 +86,32 @@ class DataGradient:
     def __call__(self, z: Tensor) -> Tensor:
         return self.A.adjoint(self.A(z) - self.y)
 
+    def prox(self, u: Tensor, rho: float | Tensor) -> Tensor:
+        """The x with x = u - D(x) / rho, as `Operator.prox`."""
+        return self.A.prox(u, self.y, rho)
+
     def select(self, indices: Tensor) -> DataGradient:
         """D for the images at these indices of the batch."""
         return DataGradient(self.A.select(indices), self.y[indices])
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """D of a batch whose images have an observation each, of whatever problems."""
+
+    parts: tuple[DataGradient, ...]
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return torch.cat([D(image) for D, image in zip(self.parts, z.split(1), strict=True)])
+
+    def prox(self, u: Tensor, rho: Tensor) -> Tensor:
+        """As `DataGradient.prox`, with rho (B, 1, 1, 1)."""
+        images = zip(self.parts, u.split(1), rho.split(1), strict=True)
+        return torch.cat([D.prox(image, weight) for D, image, weight in images])
+
+    def select(self, indices: Tensor) -> SideBySide:
+        """D for the images at these indices of the batch."""
+        return SideBySide(tuple(self.parts[i] for i in indices.tolist()))
 
 
 @dataclass(frozen=True)

@@ -327,6 +327,7 @@ class Provenance:
     stages: tuple[Stage, ...]
     solver: str
     iterations: int
+    tolerance: float | None
     seeds: tuple[int, ...]
     precision: tuple[tuple[str, str], ...]
     device: str
@@ -352,6 +353,11 @@ class Provenance:
             said.append(
                 f"{word} ITERATIONS of gradient descent: {self.iterations} "
                 f"instead of {PAPER_ITERATIONS}."
+            )
+        if self.tolerance is not None:
+            said.append(
+                "EARLY REST: an image rests once eight steps of gradient descent move it by less "
+                f"than {self.tolerance:g} (mean square); the paper's go on to the last iteration."
             )
         if self.network != PAPER_NETWORK:
             smaller = max(self.network.widths) < max(PAPER_NETWORK.widths)
@@ -453,7 +459,7 @@ def make_provenance(
 
     Args:
         config: the active configuration; ``run``, ``seeds``, ``precision``, ``network`` and
-            ``evaluation: solver, iterations`` are read, the rest only hashed.
+            ``evaluation: solver, iterations, tolerance`` are read, the rest only hashed.
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
         cards: model cards of the stages, in the order they are to be named.
@@ -484,6 +490,7 @@ def make_provenance(
         stages=tuple(_stage(card) for card in cards),
         solver=_get(evaluation, "evaluation", "solver"),
         iterations=_get(evaluation, "evaluation", "iterations"),
+        tolerance=_get(evaluation, "evaluation", "tolerance"),
         seeds=tuple(_get(config, "configuration", "seeds")),
         precision=tuple(_get(config, "configuration", "precision").items()),
         device=_distinct(machines, "device") or "unknown device",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from rglib.fixed_point import Solver
 from rglib.iterations import Denoiser, Gradient, RegularizedGradient
 from rglib.operators import Mask
-from rglib.problems import DataGradient, Observation
+from rglib.problems import DataGradient, Observation, SideBySide
 
 Record = Callable[[Tensor], None]  # is shown every iterate, the starting point first
 
@@ -110,6 +110,9 @@ class GradientDescent:
         iterations: entries of the curve; the last follows iterations - 1 steps.
         ensemble: rotate through the eight transforms; False applies G as it is.
         tile_above: pixels above which G is applied to parts, see `Tiled`; None never does.
+        tolerance: an image rests once a round of eight steps has moved it by less, as a mean
+            square; consecutive iterates never come as near to one another, as each sees G through
+            another transform. None goes on to the last iteration.
     """
 
     G: Gradient
@@ -118,6 +121,7 @@ class GradientDescent:
     iterations: int = 1500
     ensemble: bool = True
     tile_above: int | None = None
+    tolerance: float | None = None
 
     @property
     def recorded(self) -> int:
@@ -128,15 +132,50 @@ class GradientDescent:
     def restore(self, seen: Observation, record: Record) -> Tensor:
         """Run from x0 and return the last iterate, (B, 3, H, W), neither clamped nor projected."""
         D = DataGradient(seen.problem.A, seen.y)
+        return self._descend(D, self.s, seen.x0, record)
+
+    def alike(self, other: object) -> bool:
+        """Whether images of both may share a batch: s alone differs."""
+        return isinstance(other, GradientDescent) and replace(other, s=self.s) == self
+
+    def _descend(
+        self, D: DataGradient | SideBySide, s: float | Tensor, x0: Tensor, record: Record
+    ) -> Tensor:
         G = self.G if self.tile_above is None else Tiled(self.G, self.tile_above)
-        x, state = seen.x0, self.solver.init(RegularizedGradient(G, D, self.s), seen.x0)
+        F = RegularizedGradient(G, D, s)
+        x, state = x0, self.solver.init(F, x0)
+        everything, active, a_round_ago = x0, torch.arange(len(x0), device=x0.device), x0
         for i in range(self.iterations - 1):
-            record(x)
-            transform = DIHEDRAL[i % 8 if self.ensemble else 0]
-            gradient = RegularizedGradient(RotatingGradient(G, transform), D, self.s)
-            x, state = self.solver.step(gradient, x, state)
-        record(x)
-        return x
+            record(everything)
+            if len(active) == 0:
+                continue
+            rotated = replace(F, G=RotatingGradient(G, DIHEDRAL[i % 8 if self.ensemble else 0]))
+            x, state = self.solver.step(rotated, x, state)
+            everything = x if len(x) == len(x0) else everything.index_copy(0, active, x)
+            if self.tolerance is not None and i % 8 == 7:
+                moved = (x - a_round_ago).square().mean(dim=(1, 2, 3))
+                keep = (moved >= self.tolerance).nonzero().flatten()
+                if len(keep) < len(active):
+                    x, active = x[keep], active[keep]
+                    F, state = F.select(keep), self.solver.select(state, keep)
+                a_round_ago = x
+        record(everything)
+        return everything
+
+
+@torch.no_grad()
+def restore_together(
+    methods: Sequence[GradientDescent], seen: Sequence[Observation], record: Record
+) -> Tensor:
+    """Restore images of the same size in one batch, each by its own method from its observation.
+
+    The methods are `GradientDescent.alike`. The result, and what ``record`` is shown, are
+    (B, 3, H, W) in the order of the observations.
+    """
+    D = SideBySide(tuple(DataGradient(one.problem.A, one.y) for one in seen))
+    x0 = torch.cat([one.x0 for one in seen])
+    s = torch.tensor([method.s for method in methods]).to(x0).view(-1, 1, 1, 1)
+    return methods[0]._descend(D, s, x0, record)
 
 
 @dataclass(frozen=True)

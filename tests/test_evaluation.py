@@ -33,11 +33,27 @@ PROBLEMS = ("completion80", "deblur_s1.6")
 NETWORK = {"widths": [4, 6, 8, 8], "blocks": 1}
 SOURCE = {"lr": "ours", "s_255": "ours"}
 SETTINGS = {
-    "evaluation": {"solver": "adam", "iterations": 4, "ensemble": True, "tile_above": None},
+    "evaluation": {
+        "solver": "adam",
+        "iterations": 4,
+        "ensemble": True,
+        "tile_above": None,
+        "tolerance": None,
+        "batch": 1,
+        "compile": False,
+    },
     "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": SOURCE} for p in PROBLEMS},
 }
 ADMM = {
-    "evaluation": {"solver": "adam", "iterations": 4, "ensemble": False, "tile_above": None},
+    "evaluation": {
+        "solver": "adam",
+        "iterations": 4,
+        "ensemble": False,
+        "tile_above": None,
+        "tolerance": None,
+        "batch": 1,
+        "compile": False,
+    },
     "admm": {
         "sigma_min_255": 0.255,
         "completion": {"iterations": 5, "sigma_first_255": 255, "sigma_last_255": 1},
@@ -215,6 +231,69 @@ def test_an_interrupted_evaluation_keeps_the_problems_it_finished(images, files)
     results, _ = run(again, images, files)
     assert [method.asked for method in again.values()] == [0, 2]
     assert len(results) == 4
+
+
+# --- several restorations at a time ---------------------------------------------------------------
+
+
+@pytest.fixture
+def descents(tiny):
+    """Gradient descents of which two may share a batch."""
+    G = tiny("G")
+    return {
+        "completion80": GradientDescent(G, solver=Adam(lr=0.01), s=0.1, iterations=5),
+        "completion90": GradientDescent(G, solver=Adam(lr=0.01), s=0.3, iterations=5),
+        "deblur_s1.6": GradientDescent(G, solver=Adam(lr=0.02), s=0.3, iterations=5),
+    }
+
+
+@pytest.mark.parametrize("batch", [2, 3, 100])
+def test_in_batches_the_results_are_the_same_but_for_rounding(descents, images, files, batch):
+    alone, curves = run(descents, images, files, dict.fromkeys(descents, "alone"))
+    sizes = []
+
+    def spy(module, inputs):
+        sizes.append(len(inputs[0]))
+
+    with descents["completion80"].G.register_forward_pre_hook(spy):
+        evaluate(
+            {"method": "rerg", "seed": 5},
+            descents,
+            images,
+            files,
+            fingerprints=dict.fromkeys(descents, "together"),
+            device=CPU,
+            batch=batch,
+        )
+    assert sum(sizes) == 3 * 2 * 4  # problems, images, steps
+    assert max(sizes) == min(batch, 4)  # the third problem has another learning rate
+    together = pd.read_csv(files.results)
+    pd.testing.assert_frame_equal(
+        together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-4
+    )
+    pd.testing.assert_frame_equal(pd.read_csv(files.curves), curves, rtol=1e-4)
+
+
+def test_a_problem_is_kept_as_soon_as_its_images_are_done(descents, images, files):
+    class Broken:
+        recorded = 5
+
+        def restore(self, seen, record):
+            raise KeyboardInterrupt
+
+    methods = {**descents, "sr2_bicubic_n0": Broken()}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            {"method": "rerg", "seed": 5},
+            methods,
+            images,
+            files,
+            fingerprints=dict.fromkeys(methods, "same"),
+            device=CPU,
+            batch=2,
+        )
+    kept = {stamp.parent.name for stamp in files.kept.glob("*/fingerprint")}
+    assert kept == set(descents)
 
 
 # --- methods from the configuration ---------------------------------------------------------------

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rglib import fixed_point
 from rglib.fixed_point import (
     Adam,
     Outcome,
@@ -230,7 +231,8 @@ def test_the_semi_implicit_way_is_short_whatever_s_and_the_operator(name, s, spl
 @pytest.mark.parametrize("name", OPERATORS)
 def test_a_semi_implicit_step_has_d_at_its_end_and_g_at_its_start(name, split):
     gradient, _ = split(name, 0.1)
-    z, tau = torch.rand(2, *SHAPE, generator=generator(7), dtype=torch.float64), 0.02
+    z = torch.rand(2, *SHAPE, generator=generator(7), dtype=torch.float64)
+    tau = torch.tensor([0.02, 0.3], dtype=torch.float64).view(2, 1, 1, 1)
     x = gradient.semi_implicit(z, tau)
     expected = z - tau * (gradient.D(x) / 0.1**2 + gradient.G(z))
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
@@ -246,8 +248,37 @@ def test_the_slope_approaches_the_spectral_norm_from_within(linear_prior):
     G, Q = linear_prior(90).G, linear_prior(90).Q
     x = torch.rand(2, *SHAPE, generator=generator(2), dtype=torch.float64)
     norm = torch.linalg.matrix_norm(Q, 2).item()
-    assert slope(G, x, iterations=300) == pytest.approx(norm, rel=1e-2)
-    assert 0.7 * norm < slope(G, x) <= norm * (1 + 1e-9)
+    for found in slope(G, x, iterations=300).flatten().tolist():
+        assert found == pytest.approx(norm, rel=1e-2)
+    for found in slope(G, x).flatten().tolist():
+        assert 0.7 * norm < found <= norm * (1 + 1e-9)
+
+
+def test_the_semi_implicit_way_of_an_image_does_not_depend_on_its_batch(split):
+    gradient, prior = split("blur", 0.3)
+    steep = torch.tensor([1.0, 3.0], dtype=torch.float64).view(2, 1, 1, 1)
+    start = torch.rand(2, *SHAPE, generator=generator(4), dtype=torch.float64)
+    rule = StoppingRule(max_iterations=20, tolerance=0)
+    both = solve(SemiImplicit(), replace(gradient, G=lambda x: steep * prior.G(x)), start, rule)
+    for i in range(2):
+        one = torch.tensor([i])
+        alone = replace(gradient.select(one), G=lambda x, i=i: steep[i] * prior.G(x))
+        found = solve(SemiImplicit(), alone, start[one], rule)
+        torch.testing.assert_close(found.x, both.x[one], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [Adam(lr=0.05), SemiImplicit()])
+@pytest.mark.parametrize("looks", [3, 8, 1000])
+def test_how_often_it_is_looked_changes_nothing(solver, looks, split, monkeypatch):
+    gradient, _ = split("mask", 0.5)
+    start = torch.stack((torch.zeros(SHAPE), torch.full(SHAPE, 30.0))).double()
+    rule = StoppingRule(max_iterations=60, tolerance=1e-6, guard=40)
+    expected = solve(solver, gradient, start, rule)
+    monkeypatch.setitem(fixed_point.LOOK_EVERY, "cpu", looks)
+    found = solve(solver, gradient, start, rule)
+    assert torch.equal(found.iterations, expected.iterations)
+    assert torch.equal(found.outcome, expected.outcome)
+    torch.testing.assert_close(found.x, expected.x, rtol=0, atol=1e-12)
 
 
 def test_a_map_of_one_piece_cannot_be_solved_semi_implicitly():

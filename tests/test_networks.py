@@ -1,5 +1,6 @@
 import hashlib
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -163,6 +164,15 @@ def test_bfloat16_inside_is_close_to_float32_and_gives_float32(frozen):
     assert y.dtype == torch.float32
     assert 0 < relative_error(y, exact(x)) < 0.02
     assert not torch.equal(y, y.bfloat16().float())  # the output itself is not rounded
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_computes_the_same(tiny):
+    x = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    plain = for_inference(tiny("G"), torch.device("cpu"))
+    compiled = for_inference(tiny("G"), torch.device("cpu"), compiled=True)
+    torch.testing.assert_close(compiled(x), plain(x))
 
 
 def test_a_network_for_inference_is_not_trainable(tiny):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rglib.fixed_point import Adam
-from rglib.operators import Blur, Downsample, Mask
+from rglib.fixed_point import Adam, SemiImplicit
+from rglib.operators import Blur, Downsample, Identity, Mask
 from rglib.problems import (
     Completion,
     Deblurring,
@@ -15,7 +15,14 @@ from rglib.problems import (
     SuperResolution,
     observe,
 )
-from rglib.restoration import DIHEDRAL, ADMMSchedule, GradientDescent, PnPADMM, Tiled
+from rglib.restoration import (
+    DIHEDRAL,
+    ADMMSchedule,
+    GradientDescent,
+    PnPADMM,
+    Tiled,
+    restore_together,
+)
 
 # As in the released code, whose flip is flipud after the turn.
 TRANSFORMS = (
@@ -380,3 +387,70 @@ def test_tiles_change_a_restoration_only_above_their_size(tiny):
     whole = method.restore(seen, ignore)
     assert torch.equal(replace(method, tile_above=96 * 96).restore(seen, ignore), whole)
     assert not torch.equal(replace(method, tile_above=96 * 96 - 1).restore(seen, ignore), whole)
+
+
+# --- several images at a time ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", [Adam(lr=0.01), SemiImplicit()])
+def test_images_of_several_problems_are_restored_together_as_alone(solver):
+    kinds = (*(kind for kind, _, _ in TASKS.values()), SuperResolution(3, "gaussian", 0.01))
+    images = photo(48, 48, batch=4).split(1)
+    seen = [observe(*pair, SeededImage()) for pair in zip(kinds, images, strict=True)]
+
+    def G(x):
+        return x + torch.sin(5 * x).roll(1, dims=-1)  # smooth, and no pixel for itself
+
+    methods = [GradientDescent(G, solver=solver, s=0.1 + i / 10, iterations=12) for i in range(4)]
+    shown = []
+    together = restore_together(methods, seen, lambda x: shown.append(x.clone()))
+    assert len(shown) == 12
+    for i, (method, one) in enumerate(zip(methods, seen, strict=True)):
+        alone, last = run(method, one)
+        torch.testing.assert_close(together[i : i + 1], last, rtol=0, atol=1e-4)
+        torch.testing.assert_close(shown[5][i : i + 1], alone[5], rtol=0, atol=1e-4)
+
+
+def test_descents_are_alike_but_for_s(tiny):
+    method = GradientDescent(tiny("G"), solver=Adam(lr=0.01), s=0.1)
+    assert method.alike(replace(method, s=0.2))
+    assert not method.alike(replace(method, solver=Adam(lr=0.02)))
+    assert not method.alike(replace(method, tolerance=1e-7))
+    assert not method.alike(replace(method, G=tiny("G", seed=1)))
+
+
+def test_an_image_that_has_arrived_rests(linear_prior):
+    """A = I and G = Q: the zero is known; G sees no image any more that has come near to it."""
+    prior, truth = linear_prior(3 * 6 * 6), photo(6, 6).double()
+    truth = torch.cat((truth, 0 * truth))
+    seen = Observation(Problem(Identity(), 0.0), truth, truth, truth.clone())
+    asked = []
+
+    def G(x):
+        asked.append(len(x))
+        return prior.G(x)
+
+    method = GradientDescent(
+        G, solver=SemiImplicit(), s=0.7, iterations=400, ensemble=False, tolerance=1e-16
+    )
+    shown, x = run(method, seen)
+    assert len(shown) == 400
+    assert asked[:17] == [2] * 17  # nine for the slope, and the first round of eight
+    assert asked[17] == 1  # the second image began at its zero
+    assert len(asked) < 200
+    expected = prior.minimiser(torch.eye(108, dtype=torch.float64), truth, 0.7)
+    torch.testing.assert_close(x.flatten(1), expected, rtol=0, atol=1e-6)
+    assert torch.equal(shown[-1], shown[-100])
+
+
+def test_without_a_tolerance_nothing_rests(tiny):
+    seen = observe(Completion(keep=0.2), photo(), SeededImage())
+    asked = []
+    network = tiny("G")
+
+    def G(x):
+        asked.append(len(x))
+        return network(x)
+
+    GradientDescent(G, solver=Adam(lr=0.0), s=0.1, iterations=30).restore(seen, ignore)
+    assert asked == [1] * 29

@@ -1,0 +1,38 @@
+"""bfloat16 inside the network does not change what gradient descent finds, only the way there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from skimage import data
+
+from rglib.images import to_tensor
+from rglib.metrics import psnr
+from rglib.priors import load
+from rglib.problems import PROBLEMS, SeededImage, observe
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+ALLOWED_DB = 0.01
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Three crops (3, 3, 96, 96) of photographs that no network was trained on."""
+    crops = data.astronaut()[40:136, 170:266], data.chelsea()[60:156, 100:196], data.coffee()
+    return torch.cat([to_tensor(crop[:96, :96].copy()) for crop in crops])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", ["completion80", "deblur_s1.6", "sr2_gaussian_n0.01"])
+@pytest.mark.parametrize("method", ["pnpreg", "rerg"])
+def test_at_the_zeros_bfloat16_is_within_a_hundredth_of_a_decibel(method, problem, photographs):
+    seen = observe(PROBLEMS[problem], photographs, SeededImage())
+    reached = {}
+    for precision in ("float32", "bfloat16"):
+        prior = load(method, models=WEIGHTS, precision=precision)
+        prior = prior.adjusted(solver="semi_implicit", iterations=121)
+        restored = prior.method(seen.problem, like=problem).restore(seen, lambda _: None)
+        reached[precision] = psnr(restored, photographs).mean().item()
+    assert reached["bfloat16"] == pytest.approx(reached["float32"], abs=ALLOWED_DB)
+    start = psnr(seen.x0, photographs).mean().item()
+    assert reached["float32"] > start + 0.5  # it is a restoration that is compared
