@@ -174,7 +174,7 @@ def restore_together(
     """
     D = SideBySide(tuple(DataGradient(one.problem.A, one.y) for one in seen))
     x0 = torch.cat([one.x0 for one in seen])
-    s = torch.tensor([method.s for method in methods]).to(x0).view(-1, 1, 1, 1)
+    s = x0.new_tensor([method.s for method in methods]).view(-1, 1, 1, 1)
     return methods[0]._descend(D, s, x0, record)
 
 
