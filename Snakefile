@@ -50,6 +50,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bound.smk"
+include: "workflow/rules/acceleration.smk"
 include: "workflow/rules/tune.smk"
 
 
@@ -61,6 +62,7 @@ localrules:
     models,
     ablations,
     bound,
+    acceleration,
     tune,
 
 
@@ -96,6 +98,12 @@ rule ablations:
 rule bound:
     input:
         recorded(*expand("results/bound.{format}", format=["csv", "pdf", "png"])),
+
+
+rule acceleration:
+    input:
+        recorded(*expand("results/acceleration.{format}", format=["csv", "md", "pdf", "png"])),
+        recorded("results/acceleration_training.csv"),
 
 
 rule tune:

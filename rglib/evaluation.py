@@ -100,7 +100,7 @@ def evaluate_method(
     model = build(role, **network, arithmetic=arithmetic)
     load_into(model, weights)
     model = for_inference(model, device, compiled=settings["evaluation"]["compile"])
-    images = read_test_images(manifest)
+    images = read_test_images(manifest, crop=settings["evaluation"].get("crop"))
     kinds = degradations(problems)
     check_sizes(manifest, images, kinds)
     common = [name, seed, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
@@ -161,9 +161,12 @@ def restorer(
     )
 
 
-def read_test_images(manifest: Manifest) -> list[GroundTruth]:
-    """The images of a test set."""
-    return [GroundTruth(file.name, to_tensor(read_image(file.path))) for file in manifest.images]
+def read_test_images(manifest: Manifest, *, crop: int | None = None) -> list[GroundTruth]:
+    """The images of a test set, or of each the square of ``crop`` pixels in its middle."""
+    whole = [GroundTruth(file.name, to_tensor(read_image(file.path))) for file in manifest.images]
+    if crop is None:
+        return whole
+    return [GroundTruth(image.name, centre(image.pixels, crop)) for image in whole]
 
 
 def check_sizes(

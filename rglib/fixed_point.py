@@ -133,6 +133,11 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
+    @property
+    def calls_before_first_step(self) -> int:
+        """Evaluations of F by `init`."""
+        return 0
+
     def init(self, F: Map, x0: Tensor) -> AdamState:
         """Zero moments."""
         return AdamState(torch.zeros_like(x0), torch.zeros_like(x0), 0)
@@ -196,6 +201,11 @@ class SemiImplicit:
 
     momentum: float = 0.9
     power_iterations: int = 8
+
+    @property
+    def calls_before_first_step(self) -> int:
+        """Evaluations of G by `init`, for its slope; each step is one more."""
+        return 1 + self.power_iterations
 
     def init(self, F: Map, x0: Tensor) -> SemiImplicitState:
         """Find tau; at rest."""

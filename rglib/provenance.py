@@ -30,7 +30,8 @@ from rglib.files import file_digest, replacing
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the versions of one project
 
-SECTIONS_APART = ("ablations", "bound", "tuning")  # they move only what is named after them
+# They move only what is named after them.
+SECTIONS_APART = ("ablations", "acceleration", "bound", "tuning")
 KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # others move no result
 
 MODULES_WITHOUT_NUMBERS = ("rglib.progress",)  # they show the work to people and leave it alone

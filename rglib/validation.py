@@ -32,6 +32,7 @@ SECTIONS = {  # of the configuration, that an objective reads beside its options
     "residual_start": ("training_problems",),
     "equilibrium": ("equilibrium", "training_problems"),
 }
+SMALLEST_BLURRED = 32  # pixels of a crop: the blur trained on has 25x25 taps
 TERMS = {"P": ("link", "forward_backward"), "G": ("link", "gradient_descent")}  # of equilibrium
 
 TYPES = {
@@ -351,6 +352,16 @@ def _denoiser_of_bound(config: Config) -> Iterator[Mistake]:
         yield _refused(("bound", "denoiser"), stage, allowed)
 
 
+def _stage_of_acceleration(config: Config) -> Iterator[Mistake]:
+    stage = config["acceleration"]["training"]["stage"]
+    crops = {name: entry["budget"]["crop"] for name, entry in config["stages"].items()}
+    able = [name for name, crop in crops.items() if crop >= SMALLEST_BLURRED]
+    if stage not in able:
+        allowed = f"a stage with a crop of at least {SMALLEST_BLURRED}: {', '.join(able)}"
+        key = ("acceleration", "training", "stage")
+        yield _refused(key, stage, allowed + closest(stage, able))
+
+
 def _starts(config: Config) -> Iterator[Mistake]:
     for name, stage in config["stages"].items():
         init, key = stage["init"], ("stages", name, "init")
@@ -481,6 +492,7 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
     (_methods, ("methods", "stages")),
     (_tuned_methods, ("methods", "tuning")),
     (_denoiser_of_bound, ("bound", "stages")),
+    (_stage_of_acceleration, ("acceleration", "stages")),
     (_starts, ("stages",)),
     (_circles, ("init", "stages", "weights")),
     (_sections, ("stages",)),

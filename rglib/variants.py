@@ -1,16 +1,17 @@
-"""All that is trained and evaluated: what is configured, for every seed, and the ablations."""
+"""All that is trained and evaluated: what is configured, for every seed, and copies of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from rglib import ablations, seeds
+from rglib import ablations, acceleration, seeds
 
 
 def expanded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with the stages and methods of all its seeds and ablations.
+    """The configuration with all stages and methods: of its seeds, ablations and `acceleration`.
 
-    Ablations are made for the first seed alone.
+    The latter two are made for the first seed alone.
     """
-    return ablations.expanded(seeds.expanded(config))
+    made = ablations.expanded(seeds.expanded(config))
+    return {**made, "methods": made["methods"] | acceleration.copies(config)}

@@ -23,6 +23,7 @@ from rglib.objectives.losses import Losses, Networks, StepRandomness, link_resid
 from rglib.problems import (
     DataGradient,
     Observation,
+    Randomness,
     TrainingDistribution,
     observe,
 )
@@ -85,11 +86,8 @@ class Equilibrium:
         self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
     ) -> Losses:
         randomness = StepRandomness.of(seed, step, share)
-        degradation = self.distribution.draw(randomness)
-        seen = observe(degradation, x_hat.cpu(), randomness).to(x_hat.device)
+        seen = drawn(self.distribution, x_hat, randomness, x0=self.x0)
         D = DataGradient(seen.problem.A, seen.y)
-        if self.x0 == "adjoint":
-            seen = replace(seen, x0=seen.problem.A.adjoint(seen.y))
         terms: dict[str, Tensor] = {}
         statistics = {"sigma": seen.problem.sigma}
         if self._needs_f:
@@ -133,6 +131,17 @@ class Equilibrium:
         g = GradientStep(gradient, self.eta_gd)
         x_g = back_propagated(g(found.x), g, found.x, terms=self.backward_terms)
         return {"GD": weight * mean_square(x_g - seen.x_hat)}
+
+
+def drawn(
+    distribution: TrainingDistribution, x_hat: Tensor, randomness: Randomness, *, x0: str
+) -> Observation:
+    """A problem of the distribution on images x_hat (B, 3, H, W), on their device.
+
+    ``x0`` is where the iterations start, see `Equilibrium`.
+    """
+    seen = observe(distribution.draw(randomness), x_hat.cpu(), randomness).to(x_hat.device)
+    return replace(seen, x0=seen.problem.A.adjoint(seen.y)) if x0 == "adjoint" else seen
 
 
 def _report(name: str, found: Solution) -> dict[str, float]:

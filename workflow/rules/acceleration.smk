@@ -1,0 +1,121 @@
+# The accelerated solver beside the paper's Adam: copies of the methods by gradient descent, one job
+# of the rule `evaluate` for each method and solver, and one for each method on the way to x_g in
+# training; then tables and a figure.
+from rglib.acceleration import SOLVERS, copy_name
+
+ACCELERATION = config["acceleration"]
+DRAWN_BY = config["stages"][ACCELERATION["training"]["stage"]]
+COMPARED_BY_SOLVER = [copy_name(m, solver) for m in GD_METHODS for solver in SOLVERS]
+STAGES_BY_DESCENT = with_predecessors(map(stage_of, GD_METHODS))
+ACCELERATED_BY = {
+    "test_set": f"{RUN}/test_set.json",
+    "cards": [card_of(stage) for stage in STAGES_BY_DESCENT],
+    "machines": expand(
+        f"{RUN}/{{job}}.json",
+        job=[
+            *expand("evaluation/{copy}", copy=COMPARED_BY_SOLVER),
+            *expand("acceleration/{method}", method=GD_METHODS),
+        ],
+    ),
+}
+ACCELERATION_CODE = MADE_WITH(
+    "rglib.acceleration_training",
+    "rglib.acceleration_report",
+    *EVALUATION_CODE,
+    stages=STAGES_BY_DESCENT,
+)
+
+
+def curves_of_both_solvers(wildcards):
+    if not GD_METHODS:
+        raise WorkflowError("acceleration: no method has `algorithm: gradient_descent`")
+    return expand(f"{RUN}/evaluation/{{copy}}_curves.csv", copy=COMPARED_BY_SOLVER)
+
+
+localrules:
+    make_acceleration,
+    make_acceleration_figure,
+
+
+rule acceleration_in_training:
+    input:
+        G=lambda wildcards: weights_of(stage_of(wildcards.method), ["G"])["G"],
+        train=f"{RUN}/store/train/store.json",
+    output:
+        table=f"{RUN}/acceleration/{{method}}.csv",
+        machine=f"{RUN}/acceleration/{{method}}.json",
+    log:
+        f"{RUN}/logs/acceleration_{{method}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/acceleration_{{method}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]["evaluate"]
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        training={key: ACCELERATION["training"][key] for key in ("batches", "max_iterations")},
+        budget={key: DRAWN_BY["budget"][key] for key in ("batch", "crop")},
+        seed=DRAWN_BY.get("seed", config["seeds"][0]),
+        shared={
+            section: config[section] | DRAWN_BY.get(section, {})
+            for section in ("equilibrium", "training_problems")
+        },
+        network=config["network"],
+        code=CODE("rglib.acceleration_training", *OWN_NETWORKS),
+    script:
+        "../scripts/acceleration_in_training.py"
+
+
+rule make_acceleration:
+    input:
+        **ACCELERATED_BY,
+        curves=curves_of_both_solvers,
+        training=expand(f"{RUN}/acceleration/{{method}}.csv", method=GD_METHODS),
+    output:
+        csv="results/acceleration.csv",
+        training="results/acceleration_training.csv",
+        md=report(
+            "results/acceleration.md", caption="../report/acceleration.rst", category="Tables"
+        ),
+        records=records(
+            "results/acceleration.csv",
+            "results/acceleration_training.csv",
+            "results/acceleration.md",
+        ),
+    log:
+        f"{RUN}/logs/acceleration.log",
+    conda:
+        "../../environment.yml"
+    params:
+        configuration=CONFIGURATION,
+        acceleration=ACCELERATION,
+        sections=["acceleration"],
+        methods=GD_METHODS,
+        code=ACCELERATION_CODE,
+    script:
+        "../scripts/report_acceleration.py"
+
+
+rule make_acceleration_figure:
+    input:
+        **ACCELERATED_BY,
+        table="results/acceleration.csv",
+    output:
+        pdf="results/acceleration.pdf",
+        png=report(
+            "results/acceleration.png", caption="../report/acceleration.rst", category="Figures"
+        ),
+        records=records("results/acceleration.pdf", "results/acceleration.png"),
+    log:
+        f"{RUN}/logs/acceleration_figure.log",
+    conda:
+        "../../environment.yml"
+    params:
+        configuration=CONFIGURATION,
+        acceleration=ACCELERATION,
+        sections=["acceleration"],
+        methods=GD_METHODS,
+        code=ACCELERATION_CODE,
+    script:
+        "../scripts/report_acceleration_figure.py"

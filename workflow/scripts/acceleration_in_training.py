@@ -1,0 +1,31 @@
+"""Look for x_g of the first batches of a training with one method's G and both solvers."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from rglib.acceleration_training import measure
+from rglib.bound import in_float32
+from rglib.configuration import device
+from rglib.files import replacing
+from rglib.images import CropSampler, PatchStore
+from rglib.provenance import write_machine
+
+logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
+torch.set_num_threads(snakemake.threads)
+torch.backends.cudnn.allow_tf32 = False  # the paper's tolerance needs all of float32
+params, on = snakemake.params, device(snakemake.config["device"])
+method, store = snakemake.wildcards.method, PatchStore.open(Path(snakemake.input.train).parent)
+table = measure(
+    in_float32("G", Path(snakemake.input.G), network=params.network, device=on),
+    CropSampler(store=store, seed=params.seed, **params.budget),
+    **params.training,
+    shared=params.shared,
+    device=on,
+    note=f"x_g of {method}",
+)
+table.insert(0, "method", method)
+with replacing(Path(snakemake.output.table)) as partial:
+    table.to_csv(partial, index=False)
+write_machine(Path(snakemake.output.machine), device=str(on))

@@ -1,0 +1,53 @@
+"""Write the tables of the accelerated solver as CSV, and their summary in Markdown."""
+
+import sys
+
+import pandas as pd
+
+from rglib import acceleration_training
+from rglib.acceleration import SOLVERS, copy_name
+from rglib.acceleration_report import (
+    acceleration_markdown,
+    acceleration_table,
+    adam_steps,
+    descriptions,
+    of_both_solvers,
+    title,
+)
+from rglib.provenance import provenance_of
+from rglib.results import read_curves, write_csv, write_text
+
+sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
+
+config, outputs, methods = snakemake.config, snakemake.output, snakemake.params.methods
+plan, problems = snakemake.params.acceleration, list(config["problems"])
+provenance = of_both_solvers(
+    provenance_of(snakemake.input, snakemake.params, config), steps=plan["steps"]
+)
+copies = [copy_name(method, solver) for method in methods for solver in SOLVERS]
+curves = read_curves(snakemake.input.curves, methods=copies, problems=problems)
+table = acceleration_table(curves, methods=methods, problems=problems)
+write_csv(
+    table,
+    outputs.csv,
+    title=title(plan["crop"]),
+    provenance=provenance,
+    descriptions=descriptions(adam_steps(table)),
+)
+training = pd.concat(map(pd.read_csv, snakemake.input.training), ignore_index=True)
+write_csv(
+    training[list(acceleration_training.COLUMNS)],
+    outputs.training,
+    title="The way to x_g in training, semi_implicit beside adam",
+    provenance=provenance,
+    descriptions=acceleration_training.COLUMNS,
+)
+text = acceleration_markdown(
+    table,
+    training,
+    labels={method: config["methods"][method]["label"] for method in methods},
+    crop=plan["crop"],
+    trained_on=", ".join(config["data"]["train"]),
+    provenance=provenance,
+)
+write_text(text, outputs.md, title=title(plan["crop"]), provenance=provenance)
