@@ -37,8 +37,8 @@ AIM_CALLS = 150  # of G, at most
 AIM_DB = 0.05  # under the last iterate of Adam, at most
 AIM_CONVERGED = 0.95  # of the fixed points in training, at least
 AIM_TRAINING_CALLS = 100  # of G in the mean, at most
-LADDER = 10  # beyond AIM_CALLS every so many calls have a row
-DASHES = {"adam": (2.5, 1.2), "semi_implicit": ()}
+LADDER = 10  # every so many calls of Adam beyond AIM_CALLS have a row
+LINES: dict[str, Any] = {"adam": (0, (2.5, 1.2)), "semi_implicit": "solid"}
 PANELS_ABREAST = 4
 
 
@@ -56,9 +56,9 @@ def acceleration_table(
         problems: likewise.
 
     Returns:
-        A row for each method, problem, solver and number of calls, with the columns of
-        `descriptions`. The first row of each is the starting point. nan where an image has no
-        finite PSNR.
+        A row for each method, problem, solver and number of calls (of Adam's many a ladder), with
+        the columns of `descriptions`. The first row of each is the starting point. nan where an
+        image has no finite PSNR.
 
     Raises:
         ResultsError: there is no curve of a method and solver on a problem.
@@ -66,10 +66,10 @@ def acceleration_table(
     means = convergence(curves)
     tables = []
     for method, problem in product(methods, problems):
-        by_solver = [_with_calls(means, method, problem, solver) for solver in SOLVERS]
-        last = by_solver[0].iloc[-1]
+        adam, ours = (_with_calls(means, method, problem, solver) for solver in SOLVERS)
+        last = adam.iloc[-1]
         end = {adam_column(int(last["calls"])): last["psnr_db"]}
-        tables += [_ladder(table).assign(**end) for table in by_solver]
+        tables += [_ladder(adam).assign(**end), ours.assign(**end)]
     table = pd.concat(tables, ignore_index=True)
     return table[list(descriptions(adam_steps(table)))]
 
@@ -142,11 +142,9 @@ def _with_calls(means: pd.DataFrame, method: str, problem: str, solver: str) -> 
     return curve.assign(method=method, solver=solver, calls=calls)
 
 
-def _ladder(curve: pd.DataFrame) -> pd.DataFrame:
-    calls = curve["calls"]
-    kept: pd.DataFrame = curve[
-        (calls <= AIM_CALLS) | (calls % LADDER == 0) | (calls == calls.max())
-    ]
+def _ladder(adam: pd.DataFrame) -> pd.DataFrame:
+    calls = adam["calls"]
+    kept: pd.DataFrame = adam[(calls <= AIM_CALLS) | (calls % LADDER == 0) | (calls == calls.max())]
     return kept
 
 
@@ -381,7 +379,7 @@ def _draw(axes: Axes, curves: pd.DataFrame, colours: Mapping[str, str]) -> None:
                 shown["calls"],
                 shown["psnr_db"],
                 color=colour,
-                linestyle=(0, DASHES[solver] or (1, 0)),
+                linestyle=LINES[solver],
                 linewidth=1,
             )
     axes.axvline(AIM_CALLS, color="0.7", linewidth=0.6, zorder=0)
@@ -398,8 +396,5 @@ def _draw(axes: Axes, curves: pd.DataFrame, colours: Mapping[str, str]) -> None:
 def _legend(labels: Mapping[str, str], colours: Mapping[str, str]) -> list[Line2D]:
     return [
         *(Line2D([], [], color=colours[method], label=label) for method, label in labels.items()),
-        *(
-            Line2D([], [], color="0.3", linewidth=1, linestyle=(0, DASHES[s] or (1, 0)), label=s)
-            for s in SOLVERS
-        ),
+        *(Line2D([], [], color="0.3", linewidth=1, linestyle=LINES[s], label=s) for s in SOLVERS),
     ]

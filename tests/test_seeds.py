@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rglib import acceleration
 from rglib.seeds import copies, copy_name, expanded, is_given, seeds_of
 from rglib.variants import expanded as all_variants
 
@@ -67,12 +68,13 @@ def test_a_seed_of_the_stage_itself_stays():
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_ablations_are_of_the_first_seed_alone(seeds):
+def test_ablations_and_the_accelerated_are_of_the_first_seed_alone(seeds):
     config = with_seeds(*seeds)
     made = all_variants(config)
     assert made["methods"]["rerg_link_literal"]["stage"] == "rerg_link_literal"
     assert not [name for name in made["methods"] if name.startswith("rerg_link_literal.")]
-    assert set(made["methods"]) == {*copies(config), *config["ablations"]}
+    beside = {*config["ablations"], *acceleration.copies(config)}
+    assert set(made["methods"]) == {*copies(config), *beside}
 
 
 def test_no_configured_name_can_be_that_of_a_copy():

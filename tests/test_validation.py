@@ -75,7 +75,8 @@ def with_weights(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path and path.stem)
-def test_shipped_configurations_are_valid(overlay, with_weights):
+def test_shipped_configurations_are_valid(overlay, monkeypatch):
+    monkeypatch.chdir(ROOT)
     check(merged(overlay), SCHEMA)
 
 

@@ -336,6 +336,7 @@ CHANGES = [
     ("threads/train", 2, set()),
     ("mirrors", ["elsewhere"], set()),
     ("ablations/rerg_seed/stage/seed", 2, set()),
+    ("acceleration/crop", 64, set()),
 ]
 
 
@@ -493,6 +494,31 @@ def test_tuning_writes_the_grid_and_an_overlay_that_changes_what_it_chose(projec
     assert evaluate(*METHODS) <= merged and not [job for job in merged if "train" in job]
 
 
+# --- the accelerated solver -----------------------------------------------------------------------
+
+
+def test_the_accelerated_solver_is_set_beside_adam_with_the_networks_of_the_tables(project):
+    copies = [f"{method}-{solver}" for method in BY_DESCENT for solver in ("adam", "semi_implicit")]
+    in_training = {f"acceleration_in_training method={method}" for method in BY_DESCENT}
+    made = {"make_acceleration", "make_acceleration_figure", "acceleration"}
+    assert project.planned("acceleration") == evaluate(*copies) | in_training | made
+    project.snakemake("acceleration")
+    table = pd.read_csv(project / "results/acceleration.csv")
+    assert ",".join(table) == "method,problem_id,solver,calls,psnr_db,psnr_adam3_db"
+    assert list(table.method.unique()) == BY_DESCENT and list(table.problem_id.unique()) == PROBLEMS
+    calls = table.groupby("solver").calls.unique().map(list).to_dict()
+    assert calls == {"adam": [0, 1, 2, 3], "semi_implicit": [9, 10, 11]}
+    starts = table[table.calls.isin([0, 9])].groupby(["method", "problem_id"]).psnr_db
+    assert (starts.nunique() == 1).all()
+    training = pd.read_csv(project / "results/acceleration_training.csv")
+    assert len(training) == 2 * len(BY_DESCENT)
+    text = (project / "results/acceleration.md").read_text(encoding="utf-8")
+    assert "crops of 32x32 pixels" in text and "of 48** problems x methods" in text
+    assert project.planned("acceleration") == set()
+    again = evaluate(*copies) | made
+    assert project.planned("acceleration", overlay=changed("acceleration/crop", 64)) == again
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 MISTAKES = [
@@ -593,6 +619,12 @@ def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
     stages |= set() if scale == "paper" else {"residual"}
     assert trained == {f"train_{stage}" for stage in stages}
     assert evaluate(*METHODS) | REPORT <= jobs
+
+
+def test_the_networks_as_they_are_need_no_training(source):
+    jobs = source.planned("tables", "acceleration", config="config/pretrained.yaml")
+    assert not [job for job in jobs if job.startswith("train_")]
+    assert {f"given_{stage}" for stage in ("pnpreg", "rg1", "deqgd", "rerg")} <= jobs
 
 
 def test_snakemakes_report_holds_tables_figures_and_claims(project):
