@@ -100,9 +100,10 @@ def evaluate_method(
     model = build(role, **network, arithmetic=arithmetic)
     load_into(model, weights)
     model = for_inference(model, device, compiled=settings["evaluation"]["compile"])
-    images = read_test_images(manifest, crop=settings["evaluation"].get("crop"))
+    crop = settings["evaluation"].get("crop")
+    images = read_test_images(manifest, crop=crop)
     kinds = degradations(problems)
-    check_sizes(manifest, images, kinds)
+    check_sizes(manifest, images, kinds, crop=crop)
     common = [name, seed, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
     own = {
         problem: [definition, _settings_of(problem, settings, task=kinds[problem].task)]
@@ -170,9 +171,15 @@ def read_test_images(manifest: Manifest, *, crop: int | None = None) -> list[Gro
 
 
 def check_sizes(
-    manifest: Manifest, images: Sequence[GroundTruth], problems: Mapping[str, Degradation]
+    manifest: Manifest,
+    images: Sequence[GroundTruth],
+    problems: Mapping[str, Degradation],
+    *,
+    crop: int | None = None,
 ) -> None:
     """Find out before the work whether every image is large enough for every problem.
+
+    ``crop`` is that of `read_test_images`, for the message.
 
     Raises:
         ImageError: one is not; the message names it, the problem and what to do.
@@ -183,10 +190,11 @@ def check_sizes(
             needed = max(degradation.smallest, SSIM_WINDOW)
             if min(height, width) < needed:
                 was = "x".join(map(str, reversed(image.pixels.shape[-2:])))
+                middle = f", cropped to its middle ({crop} pixels)," if crop else ""
                 raise ImageError(
-                    f"{file.path} is too small for {problem_id}: of its {was} pixels the crop "
-                    f"leaves {width}x{height}, and {needed}x{needed} are needed; take the image "
-                    f"out of the data set {manifest.dataset}, or the problem out of `problems`"
+                    f"{file.path}{middle} is too small for {problem_id}: of its {was} pixels the "
+                    f"crop leaves {width}x{height}, and {needed}x{needed} are needed; take the "
+                    f"image out of the data set {manifest.dataset}, or the problem out of `problems`"
                 )
 
 

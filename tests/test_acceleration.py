@@ -31,16 +31,16 @@ from rglib.acceleration_report import (
     title,
 )
 from rglib.acceleration_training import CALLS_BEFORE, measure
-from rglib.evaluation import read_test_images
+from rglib.evaluation import check_sizes, read_test_images
 from rglib.figures import FOOT_SIZE, save
 from rglib.files import file_digest
 from rglib.fixed_point import solver_named
-from rglib.images import write_png
+from rglib.images import ImageError, write_png
 from rglib.iterations import RegularizedGradient
 from rglib.manifest import ImageFile, Manifest
 from rglib.objectives.equilibrium import Equilibrium
 from rglib.operators import Mask
-from rglib.problems import DataGradient
+from rglib.problems import DataGradient, KernelBlur
 from rglib.provenance import configuration_hash
 from rglib.results import CURVE_COLUMNS, ResultsError, paper_problems, write_csv
 from rglib.validation import ConfigurationError, check
@@ -109,6 +109,10 @@ def test_the_images_of_a_copy_are_the_middles_of_the_test_images(tmp_path):
     torch.testing.assert_close(image.pixels, expected)
     (whole,) = read_test_images(manifest)
     assert whole.pixels.shape == (1, 3, 60, 50)
+    of_motion = {"motion": KernelBlur(torch.ones(33, 33), sigma=0.0)}
+    check_sizes(manifest, [whole], of_motion)
+    with pytest.raises(ImageError, match=r"cropped to its middle \(32 pixels\), is too small for"):
+        check_sizes(manifest, [image], of_motion, crop=32)
 
 
 @pytest.mark.parametrize(
