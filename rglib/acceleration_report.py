@@ -340,7 +340,7 @@ def acceleration_figure(
     colours = {method: s.colour for method, s in zip(labels, CURVE_STYLES, strict=False)}
     problems = list(dict.fromkeys(table["problem_id"]))
     rows = math.ceil(len(problems) / PANELS_ABREAST)
-    top, foot = 1.2 * CM, 2.7 * CM  # above and below the panels
+    top, foot = 1.2 * CM, 2.6 * CM  # above and below the panels
     height = top + 3.6 * CM * rows + foot
     with matplotlib.rc_context(STYLE):
         figure = new_figure(TEXT_WIDTH, height)

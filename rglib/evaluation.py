@@ -194,7 +194,8 @@ def check_sizes(
                 raise ImageError(
                     f"{file.path}{middle} is too small for {problem_id}: of its {was} pixels the "
                     f"crop leaves {width}x{height}, and {needed}x{needed} are needed; take the "
-                    f"image out of the data set {manifest.dataset}, or the problem out of `problems`"
+                    f"image out of the data set {manifest.dataset}, or the problem out of "
+                    "`problems`"
                 )
 
 

@@ -26,12 +26,6 @@ ACCELERATION_CODE = MADE_WITH(
 )
 
 
-def curves_of_both_solvers(wildcards):
-    if not GD_METHODS:
-        raise WorkflowError("acceleration: no method has `algorithm: gradient_descent`")
-    return expand(f"{RUN}/evaluation/{{copy}}_curves.csv", copy=COMPARED_BY_SOLVER)
-
-
 localrules:
     make_acceleration,
     make_acceleration_figure,
@@ -70,7 +64,7 @@ rule acceleration_in_training:
 rule make_acceleration:
     input:
         **ACCELERATED_BY,
-        curves=curves_of_both_solvers,
+        curves=expand(f"{RUN}/evaluation/{{copy}}_curves.csv", copy=COMPARED_BY_SOLVER),
         training=expand(f"{RUN}/acceleration/{{method}}.csv", method=GD_METHODS),
     output:
         csv="results/acceleration.csv",
