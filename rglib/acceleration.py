@@ -32,6 +32,7 @@ def copies(config: Config) -> dict[str, dict[str, Any]]:
                 "evaluation": {
                     "solver": solver,
                     "iterations": plan["steps"][solver] + 1,  # the starting point among them
+                    "tolerance": None,  # to the last step: a curve has every call
                     "crop": plan["crop"],
                 }
             },

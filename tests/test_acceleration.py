@@ -80,6 +80,7 @@ def test_each_method_by_gradient_descent_has_a_copy_for_each_solver():
         "ensemble": False,
         "solver": "adam",
         "iterations": 1501,  # with the starting point
+        "tolerance": None,
         "crop": 128,
     }
     assert made["rerg-semi_implicit"]["stage"] == "rerg"
