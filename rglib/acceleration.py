@@ -33,6 +33,7 @@ def copies(config: Config) -> dict[str, dict[str, Any]]:
                     "solver": solver,
                     "iterations": plan["steps"][solver] + 1,  # the starting point among them
                     "tolerance": None,  # to the last step: a curve has every call
+                    "average": solver == "semi_implicit",  # which goes round its zero
                     "crop": plan["crop"],
                 }
             },

@@ -159,6 +159,7 @@ def restorer(
         ensemble=config["evaluation"]["ensemble"],
         tile_above=config["evaluation"]["tile_above"],
         tolerance=config["evaluation"]["tolerance"],
+        average=config["evaluation"]["average"],
     )
 
 

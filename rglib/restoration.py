@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -113,6 +114,8 @@ class GradientDescent:
         tolerance: an image rests once a round of eight steps has moved it by less, as a mean
             square; consecutive iterates never come as near to one another, as each sees G through
             another transform. None goes on to the last iteration.
+        average: what is recorded and returned is the mean of the last eight iterates. With long
+            steps the ensemble makes them go round the zero, which the mean is nearer to.
     """
 
     G: Gradient
@@ -122,6 +125,7 @@ class GradientDescent:
     ensemble: bool = True
     tile_above: int | None = None
     tolerance: float | None = None
+    average: bool = False
 
     @property
     def recorded(self) -> int:
@@ -144,23 +148,27 @@ class GradientDescent:
         G = self.G if self.tile_above is None else Tiled(self.G, self.tile_above)
         F = RegularizedGradient(G, D, s)
         x, state = x0, self.solver.init(F, x0)
-        everything, active, a_round_ago = x0, torch.arange(len(x0), device=x0.device), x0
+        shown, active, a_round_ago = x0, torch.arange(len(x0), device=x0.device), x0
+        latest: deque[Tensor] = deque(maxlen=len(DIHEDRAL))
         for i in range(self.iterations - 1):
-            record(everything)
+            record(shown)
             if len(active) == 0:
                 continue
             rotated = replace(F, G=RotatingGradient(G, DIHEDRAL[i % 8 if self.ensemble else 0]))
             x, state = self.solver.step(rotated, x, state)
-            everything = x if len(x) == len(x0) else everything.index_copy(0, active, x)
+            latest.append(x)
+            found = torch.stack(tuple(latest)).mean(dim=0) if self.average else x
+            shown = found if len(x) == len(x0) else shown.index_copy(0, active, found)
             if self.tolerance is not None and i % 8 == 7:
                 moved = (x - a_round_ago).square().mean(dim=(1, 2, 3))
                 keep = (moved >= self.tolerance).nonzero().flatten()
                 if len(keep) < len(active):
                     x, active = x[keep], active[keep]
                     F, state = F.select(keep), self.solver.select(state, keep)
+                    latest = deque((one[keep] for one in latest), maxlen=len(DIHEDRAL))
                 a_round_ago = x
-        record(everything)
-        return everything
+        record(shown)
+        return shown
 
 
 @torch.no_grad()
