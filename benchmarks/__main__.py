@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     setup = Setup(
         device=configuration.device(options.device),
         rounds=options.rounds or (2 if options.quick else 7),
-        least=0.001 if options.quick else 0.2,
+        least=0.001 if options.quick else 0.1,
         quick=options.quick,
     )
     around = circumstances({"device": setup.device, "rounds": setup.rounds, "quick": setup.quick})

@@ -102,10 +102,10 @@ def in_turns(
     """
     for work in works.values():
         work()  # what is made at the first call
-    repeats = {
-        name: math.ceil(least / max(timed(work, 1, device=device).clock, 1e-9))
-        for name, work in works.items()
-    }
+    repeats = {}
+    for name, work in works.items():
+        once = timed(work, 1, device=device).clock
+        repeats[name] = max(1, math.ceil(least / max(once, 1e-9)))
     times: dict[str, list[Time]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
