@@ -26,7 +26,7 @@ from benchmarks.timing import Value, Work, in_turns, rate, ratio, seconds
 from rglib.fixed_point import Adam
 from rglib.metrics import psnr, ssim
 from rglib.problems import Observation, observe_test_image
-from rglib.provenance import PAPER_NETWORK, Network
+from rglib.provenance import Network
 from rglib.restoration import GradientDescent
 
 SECTION = "evaluation"
@@ -43,7 +43,7 @@ def measure(setup: Setup) -> list[Row]:
 
 
 def _measure(size: Network, setup: Setup) -> list[Row]:
-    side = 32 if setup.quick else 128 if size == PAPER_NETWORK else 256
+    side = 32 if setup.quick else 256
     seen = observe_test_image(PROBLEM, middle(side)).to(setup.device)
     simple = plain.PlainDRUNet(frozen("G", size, "float32", setup.device)).to(setup.device)
     works: dict[str, Work] = {
