@@ -8,24 +8,22 @@ depends little on the rest of the machine; it leaves out the waiting for one ano
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import socket
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
-from skimage import data
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
+from benchmarks.subjects import PhotographCrops
+from benchmarks.timing import CPU, Time, timed
 from rglib import configuration
 from rglib.networks import build, load_into
 from rglib.processes import ALONE, Group, Processes
@@ -34,35 +32,6 @@ from rglib.training import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = {"P": "mtdeq_P", "G": "pnpreg_G"}  # under weights/: fixed points end as in a training
-CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Time:
-    """Seconds per update: on the clock, and of the CPU in the busiest process."""
-
-    clock: float
-    cpu: float
-
-
-@dataclass(frozen=True)
-class PhotographCrops:
-    """Random crops of one photograph, as a function of the step."""
-
-    batch: int
-    crop: int
-
-    def crops(self, step: int) -> np.ndarray:
-        """uint8 (batch, 3, crop, crop)."""
-        image, rng = _photograph(), np.random.default_rng(step)
-        corners = rng.integers(0, np.array(image.shape[1:]) - self.crop, (self.batch, 2))
-        return np.stack([image[:, y : y + self.crop, x : x + self.crop] for y, x in corners])
-
-
-@functools.cache
-def _photograph() -> np.ndarray:
-    image: np.ndarray = data.astronaut()
-    return image.transpose(2, 0, 1)
 
 
 def trainer(name: str, folder: Path, processes: Processes) -> Trainer:
@@ -77,14 +46,6 @@ def trainer(name: str, folder: Path, processes: Processes) -> Trainer:
     return Trainer(
         stage, networks, crops, folder=folder, fingerprint="", device=CPU, processes=processes
     )
-
-
-def timed(work: Callable[[], None], times: int) -> Time:
-    """Seconds of one of so many calls."""
-    clock, cpu = time.perf_counter(), time.process_time()
-    for _ in range(times):
-        work()
-    return Time((time.perf_counter() - clock) / times, (time.process_time() - cpu) / times)
 
 
 def update(run: Trainer) -> None:

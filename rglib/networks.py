@@ -67,7 +67,7 @@ class DRUNet(nn.Module):
         self.m_up2 = _up(w3, w2, blocks)
         self.m_up1 = _up(w2, w1, blocks)
         self.m_tail = _conv3(w1, 3)
-        _channels_last(self)
+        channels_last(self)
 
     def unet(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, 3, H, W) float32."""
@@ -151,7 +151,8 @@ def orthogonal_(network: nn.Module, *, gain: float = 0.2) -> None:
             module.weight.data.copy_(weight)
 
 
-def _channels_last(network: nn.Module) -> None:
+def channels_last(network: nn.Module) -> None:
+    """Weights in the layout that convolutions are fastest in, in place."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch forgot it
 
 
@@ -162,7 +163,7 @@ def for_inference(network: nn.Module, device: torch.device, *, compiled: bool = 
     """
     network = network.to(device).eval().requires_grad_(False)
     if isinstance(network, DRUNet):
-        _channels_last(network.to(dtype=network.arithmetic))
+        channels_last(network.to(dtype=network.arithmetic))
         network.m_tail.float()
     if compiled:
         network.compile(dynamic=False)
