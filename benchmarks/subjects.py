@@ -88,7 +88,9 @@ class PhotographCrops:
     def crops(self, step: int) -> np.ndarray:
         """uint8 (batch, 3, crop, crop)."""
         image, rng = photograph().transpose(2, 0, 1), np.random.default_rng(step)
-        corners = rng.integers(0, np.array(image.shape[1:]) - self.crop, (self.batch, 2), endpoint=True)
+        corners = rng.integers(
+            0, np.array(image.shape[1:]) - self.crop, (self.batch, 2), endpoint=True
+        )
         return np.stack([image[:, y : y + self.crop, x : x + self.crop] for y, x in corners])
 
 

@@ -41,6 +41,7 @@ SETTINGS = {
         "tolerance": None,
         "batch": 1,
         "compile": False,
+        "average": False,
     },
     "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": SOURCE} for p in PROBLEMS},
 }
@@ -53,6 +54,7 @@ ADMM = {
         "tolerance": None,
         "batch": 1,
         "compile": False,
+        "average": False,
     },
     "admm": {
         "sigma_min_255": 0.255,
