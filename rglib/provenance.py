@@ -329,6 +329,7 @@ class Provenance:
     solver: str
     iterations: int
     tolerance: float | None
+    average: bool
     seeds: tuple[int, ...]
     precision: tuple[tuple[str, str], ...]
     device: str
@@ -359,6 +360,11 @@ class Provenance:
             said.append(
                 "EARLY REST: an image rests once eight steps of gradient descent move it by less "
                 f"than {self.tolerance:g} (mean square); the paper's go on to the last iteration."
+            )
+        if self.average:
+            said.append(
+                "AVERAGED ITERATES: the results of gradient descent are means of the last eight "
+                "iterates; the paper's are last iterates."
             )
         if self.network != PAPER_NETWORK:
             smaller = max(self.network.widths) < max(PAPER_NETWORK.widths)
@@ -460,7 +466,7 @@ def make_provenance(
 
     Args:
         config: the active configuration; ``run``, ``seeds``, ``precision``, ``network`` and
-            ``evaluation: solver, iterations, tolerance`` are read, the rest only hashed.
+            ``evaluation: solver, iterations, tolerance, average`` are read, the rest only hashed.
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
         cards: model cards of the stages, in the order they are to be named.
@@ -492,6 +498,7 @@ def make_provenance(
         solver=_get(evaluation, "evaluation", "solver"),
         iterations=_get(evaluation, "evaluation", "iterations"),
         tolerance=_get(evaluation, "evaluation", "tolerance"),
+        average=_get(evaluation, "evaluation", "average"),
         seeds=tuple(_get(config, "configuration", "seeds")),
         precision=tuple(_get(config, "configuration", "precision").items()),
         device=_distinct(machines, "device") or "unknown device",

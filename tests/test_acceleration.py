@@ -81,8 +81,10 @@ def test_each_method_by_gradient_descent_has_a_copy_for_each_solver():
         "solver": "adam",
         "iterations": 1501,  # with the starting point
         "tolerance": None,
-        "crop": 128,
+        "average": False,
+        "crop": 96,
     }
+    assert made["rerg-semi_implicit"]["evaluation"]["average"]
     assert made["rerg-semi_implicit"]["stage"] == "rerg"
     assert expanded(config)["methods"].items() >= made.items()
 

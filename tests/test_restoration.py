@@ -458,3 +458,31 @@ def test_without_a_tolerance_nothing_rests(tiny):
 
     GradientDescent(G, solver=Adam(lr=0.0), s=0.1, iterations=30).restore(seen, ignore)
     assert asked == [1] * 29
+
+
+def test_the_average_is_of_the_last_eight_iterates(tiny):
+    seen = observe(Completion(keep=0.2), photo(), SeededImage())
+    method = GradientDescent(tiny("G"), solver=Adam(lr=0.01), s=0.5, iterations=21)
+    plain, _ = run(method, seen)
+    averaged, last = run(replace(method, average=True), seen)
+    assert torch.equal(averaged[0], plain[0])
+    for k in (1, 3, 8, 20):
+        expected = torch.stack(plain[1 : k + 1][-8:]).mean(dim=0)
+        torch.testing.assert_close(averaged[k], expected)
+    assert torch.equal(averaged[-1], last)
+
+
+def test_an_averaged_image_rests_at_the_average_of_its_last_round(linear_prior):
+    prior, truth = linear_prior(3 * 6 * 6), photo(6, 6).double()
+    truth = torch.cat((truth, truth / 100))
+    seen = Observation(Problem(Identity(), 0.0), truth, truth, 5 * truth)
+    method = GradientDescent(
+        prior.G, solver=SemiImplicit(), s=0.7, iterations=60, ensemble=False, tolerance=1e-8
+    )
+    plain, _ = run(method, seen)
+    averaged, last = run(replace(method, average=True), seen)
+    rest = next(k for k in range(8, 60, 8) if torch.equal(plain[k][1], plain[-1][1]))
+    assert not torch.equal(plain[rest][0], plain[-1][0])  # the first image goes on
+    expected = torch.stack(plain[rest - 7 : rest + 1]).mean(dim=0)[1]
+    torch.testing.assert_close(averaged[rest][1], expected)
+    assert torch.equal(last[1], averaged[rest][1])

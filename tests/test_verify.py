@@ -26,7 +26,7 @@ CONFIG = {
     "seeds": [3],
     "precision": {"train": "auto", "evaluate": "float32"},
     "network": {"widths": [8], "blocks": 1},
-    "evaluation": {"solver": "adam", "iterations": 2, "tolerance": None},
+    "evaluation": {"solver": "adam", "iterations": 2, "tolerance": None, "average": False},
     "bound": {"crop": 32},
 }
 MODULES = ("rglib.results", "rglib.evaluation")
@@ -238,7 +238,10 @@ def test_a_changed_section_makes_stale_what_reads_it(tree):
 
 
 def test_overlays_are_merged_as_snakemake_does(tree):
-    tree.report(run="other", evaluation={"solver": "adam", "iterations": 5, "tolerance": None})
+    tree.report(
+        run="other",
+        evaluation={"solver": "adam", "iterations": 5, "tolerance": None, "average": False},
+    )
     assert tree.statuses() == OK  # found under config/
     assert tree.statuses(configfiles=[tree / "config/other.yaml"]) == OK
     tree.write("more.yaml", "evaluation: { iterations: 6 }\n")

@@ -560,7 +560,11 @@ def test_a_test_image_that_is_too_small_stops_before_any_training(source, tmp_pa
 def test_a_killed_evaluation_goes_on_where_it_was(project):
     shutil.rmtree(project / "work/test/restored/pnpreg")
     target = "work/test/evaluation/pnpreg.csv"
-    options = {"overlay": {"evaluation": {"solver": "adam", "iterations": 12, "tolerance": None}}}
+    options = {
+        "overlay": {
+            "evaluation": {"solver": "adam", "iterations": 12, "tolerance": None, "average": False}
+        }
+    }
 
     def kept():
         stamps = (project / "work/test/restored/pnpreg").glob("*/fingerprint")
