@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from benchmarks import plain
@@ -23,8 +22,9 @@ from benchmarks.convolutions import flops, matrix_product
 from benchmarks.subjects import PRECISIONS, Setup, frozen, middle
 from benchmarks.table import Row
 from benchmarks.timing import Value, Work, in_turns, rate, ratio, seconds
+from rglib.evaluation import Curves
 from rglib.fixed_point import Adam
-from rglib.metrics import psnr, ssim
+from rglib.metrics import ssim
 from rglib.problems import Observation, observe_test_image
 from rglib.provenance import Network
 from rglib.restoration import GradientDescent
@@ -90,9 +90,9 @@ def own_loop(G: nn.Module, seen: Observation) -> Callable[[], tuple[Tensor, list
     method = GradientDescent(G, solver=Adam(lr=LR), s=S, iterations=ITERATES)
 
     def work() -> tuple[Tensor, list[float]]:
-        values: list[Tensor] = []
-        x = method.restore(seen, lambda iterate: values.append(psnr(iterate, seen.x_hat)))
+        curves = Curves(seen.x_hat, length=method.recorded)
+        x = method.restore(seen, curves.add)
         ssim(seen.x0, seen.x_hat), ssim(x, seen.x_hat)
-        return x, torch.cat(values).tolist()
+        return x, curves.psnr_db[0].tolist()
 
     return work

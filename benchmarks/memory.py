@@ -20,8 +20,8 @@ from benchmarks import training
 from benchmarks.subjects import Case, Setup, frozen, middle, network, shipped_size
 from benchmarks.table import Row
 from rglib import configuration
+from rglib.evaluation import Curves
 from rglib.fixed_point import Adam
-from rglib.metrics import psnr
 from rglib.problems import observe_test_image
 from rglib.restoration import GradientDescent
 
@@ -76,8 +76,7 @@ def _evaluate(iterations: int, device: torch.device) -> None:
     seen = observe_test_image("deblur_s1.6", middle(256)).to(device)
     G = frozen("G", shipped_size(), "float32", device)
     method = GradientDescent(G, solver=Adam(lr=0.004), s=0.01, iterations=iterations)
-    values: list[torch.Tensor] = []
-    method.restore(seen, lambda x: values.append(psnr(x, seen.x_hat)))
+    method.restore(seen, Curves(seen.x_hat, length=method.recorded).add)
 
 
 def _train(iterations: int, device: torch.device) -> None:

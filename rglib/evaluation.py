@@ -329,10 +329,10 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
     seen = [observe_image(job.degradation, job.image.pixels).to(device) for job in jobs]
     x_hat = torch.cat([one.x_hat for one in seen])
     note = f"{jobs[0].problem_id} {jobs[0].image.name}"
-    values: list[Tensor] = []  # stay on the device: reading one would wait for it
+    curves = Curves(x_hat, length=jobs[0].method.recorded)
 
     def record(iterate: Tensor) -> None:
-        values.append(psnr(iterate, x_hat))
+        curves.add(iterate)
         advance(len(jobs), note=note)
 
     began = time.perf_counter()
@@ -341,12 +341,35 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
     else:
         descents = [job.method for job in jobs if isinstance(job.method, GradientDescent)]
         x = restore_together(descents, seen, record)
-    curves = torch.stack(values, dim=1).cpu()
+    psnr_db = curves.psnr_db.cpu()
     seconds = (time.perf_counter() - began) / len(jobs)
     return [
         _Restored(one, image, curve, seconds)
-        for one, image, curve in zip(seen, x.split(1), curves, strict=True)
+        for one, image, curve in zip(seen, x.split(1), psnr_db, strict=True)
     ]
+
+
+class Curves:
+    """The PSNR of every iterate of a batch, where the iterates are: reading it waits for a GPU.
+
+    In one tensor from the start. One for each iterate, kept among large ones that are not, scatters
+    the heap, and memory grows with the iterations.
+    """
+
+    def __init__(self, x_hat: Tensor, *, length: int) -> None:
+        self._x_hat = x_hat
+        self._values = x_hat.new_empty(len(x_hat), length)
+        self._count = 0
+
+    def add(self, iterate: Tensor) -> None:
+        """The next iterate, of the shape of the ground truth x_hat (B, 3, H, W)."""
+        self._values[:, self._count] = psnr(iterate, self._x_hat)
+        self._count += 1
+
+    @property
+    def psnr_db(self) -> Tensor:
+        """(B, iterates so far)."""
+        return self._values[:, : self._count]
 
 
 def fingerprint(*parts: Any) -> str:
