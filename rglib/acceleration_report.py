@@ -172,7 +172,8 @@ def title(crop: int | None) -> str:
 
 def of_both_solvers(provenance: Provenance, *, steps: Mapping[str, int]) -> Provenance:
     """The provenance of numbers that these solvers made instead of the configured one."""
-    return replace(provenance, solver=" beside ".join(steps), iterations=steps["adam"])
+    both = " beside ".join(steps)
+    return replace(provenance, solver=both, iterations=steps["adam"], tolerance=None, average=False)
 
 
 def acceleration_markdown(
@@ -201,6 +202,7 @@ def acceleration_markdown(
         f"D + s^2 G. Means over the images of {_test_set(provenance)}, {part_of_images(crop)}; "
         "PSNR in dB. A call is an evaluation of G; of semi_implicit "
         f"{CALLS_BEFORE['semi_implicit']} come before the first step. "
+        "Its iterates are shown as means of the last eight. "
         "`docs/acceleration.md` explains the files.",
         said_of_the_aim(rows, steps=steps),
         said_of_failures(rows, labels=labels, steps=steps),
