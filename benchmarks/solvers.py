@@ -98,6 +98,8 @@ def _measure(problem: str, setup: Setup) -> list[Row]:
                         made,
                         solver=solver_named(name, lr=lr),
                         iterations=iterations[name],
+                        tolerance=None,  # every step is taken
+                        average=name == "semi_implicit",
                     ),
                     seen,
                 )

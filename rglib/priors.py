@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +161,8 @@ class Prior:
 
         Args:
             iterations: of either algorithm; for gradient descent the start is among them.
-            solver: adam or semi_implicit, for gradient descent like all that follow.
+            solver: adam or semi_implicit, for gradient descent like all that follow. With it no
+                image rests early, and semi_implicit alone takes the mean of the last iterates.
             lr: the learning rate of Adam on the image.
             s: the weight of G is s^2, on [0, 1].
             tile_above: pixels above which G is applied to parts, to save memory.
@@ -177,7 +179,8 @@ class Prior:
         _check_solver(solver or self.settings["evaluation"]["solver"], lr=lr)
         tasks = [key for key, entry in self.settings["admm"].items() if isinstance(entry, Mapping)]
         changes = {
-            "evaluation": _given(dict(iterations=iterations, solver=solver, tile_above=tile_above)),
+            "evaluation": _given(dict(iterations=iterations, solver=solver, tile_above=tile_above))
+            | _with_solver(solver),
             "problems": {problem: _given(dict(lr=lr)) for problem in self.settings["problems"]},
             "admm": {task: _given(dict(iterations=iterations)) for task in tasks},
         }
@@ -186,6 +189,11 @@ class Prior:
             settings=overlaid(self.settings, changes),
             s=self.s if s is None else s,
         )
+
+
+def _with_solver(solver: str | None) -> dict[str, Any]:
+    """What goes with another solver: Adam's short steps would pass for rest, and need no mean."""
+    return {} if solver is None else {"tolerance": None, "average": solver == "semi_implicit"}
 
 
 def load(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rglib
+from rglib.ablations import overlaid
 from rglib.evaluation import restorer
 from rglib.fixed_point import Adam, SemiImplicit
 from rglib.models import Models
@@ -110,6 +111,18 @@ def test_settings_come_from_the_folder_and_can_be_adjusted(load):
     assert adjusted.method(problem, like="deblur_s2.0") == expected
     assert prior.method(problem, like="deblur_s2.0") == method
     assert prior.adjusted().method(problem, like="deblur_s2.0") == method
+
+
+def test_adam_does_not_take_over_what_the_shipped_settings_say_for_another_solver(load):
+    prior = load("rerg")
+    shipped = {"solver": "semi_implicit", "tolerance": 1e-7, "average": True}
+    prior = replace(prior, settings=overlaid(prior.settings, {"evaluation": shipped}))
+    problem = Problem(Identity(), 0.01)
+    untouched = prior.adjusted(iterations=9).method(problem)
+    assert (untouched.tolerance, untouched.average) == (1e-7, True)
+    adam = prior.adjusted(solver="adam").method(problem)
+    assert (adam.tolerance, adam.average) == (None, False)
+    assert prior.adjusted(solver="semi_implicit").method(problem).average
 
 
 def test_the_solver_can_be_another(load, image):
