@@ -56,8 +56,7 @@ def measure(setup: Setup) -> list[Row]:
     """For both networks and both number formats."""
     return [
         row
-        for size in setup.networks
-        for precision in PRECISIONS
+        for size, precision in setup.networks_in_all_precisions
         for row in _measure(size, precision, setup)
     ]
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.convolutions import forward
-from benchmarks.subjects import PRECISIONS, Case, Setup, frozen
+from benchmarks.subjects import Case, Setup, frozen
 from benchmarks.table import Row
 from benchmarks.timing import Measured, Work, in_turns, rate, ratio, seconds
 from rglib.provenance import PAPER_NETWORK, Network
@@ -26,8 +26,7 @@ def measure(setup: Setup) -> list[Row]:
     """For both networks and number formats."""
     return [
         row
-        for size in setup.networks
-        for precision in PRECISIONS
+        for size, precision in setup.networks_in_all_precisions
         for row in _measure(size, precision, setup)
     ]
 

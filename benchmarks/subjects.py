@@ -40,6 +40,11 @@ class Setup:
         """The sizes: the paper's and the embedded default's."""
         return (shipped_size(),) if self.quick else (PAPER_NETWORK, shipped_size())
 
+    @property
+    def networks_in_all_precisions(self) -> list[tuple[Network, str]]:
+        """Each size with each number format."""
+        return [(size, precision) for size in self.networks for precision in PRECISIONS]
+
 
 @functools.cache
 def shipped_size() -> Network:

@@ -108,10 +108,15 @@ class Scripted:
         return x
 
 
-def run(methods, images, files, fingerprints=None):
-    fingerprints = fingerprints or dict.fromkeys(methods, "same")
+def run(methods, images, files, fingerprints=None, batch=1):
     evaluate(
-        {"method": "rerg", "seed": 5}, methods, images, files, fingerprints=fingerprints, device=CPU
+        {"method": "rerg", "seed": 5},
+        methods,
+        images,
+        files,
+        fingerprints=fingerprints or dict.fromkeys(methods, "same"),
+        device=CPU,
+        batch=batch,
     )
     return pd.read_csv(files.results), pd.read_csv(files.curves)
 
@@ -258,22 +263,14 @@ def test_in_batches_the_results_are_the_same_but_for_rounding(descents, images, 
         sizes.append(len(inputs[0]))
 
     with descents["completion80"].G.register_forward_pre_hook(spy):
-        evaluate(
-            {"method": "rerg", "seed": 5},
-            descents,
-            images,
-            files,
-            fingerprints=dict.fromkeys(descents, "together"),
-            device=CPU,
-            batch=batch,
-        )
+        prints = dict.fromkeys(descents, "together")
+        together, curves_together = run(descents, images, files, prints, batch)
     assert sum(sizes) == 3 * 2 * 4  # problems, images, steps
     assert max(sizes) == min(batch, 4)  # the third problem has another learning rate
-    together = pd.read_csv(files.results)
     pd.testing.assert_frame_equal(
         together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-4
     )
-    pd.testing.assert_frame_equal(pd.read_csv(files.curves), curves, rtol=1e-4)
+    pd.testing.assert_frame_equal(curves_together, curves, rtol=1e-4)
 
 
 def test_a_problem_is_kept_as_soon_as_its_images_are_done(descents, images, files):
@@ -285,15 +282,7 @@ def test_a_problem_is_kept_as_soon_as_its_images_are_done(descents, images, file
 
     methods = {**descents, "sr2_bicubic_n0": Broken()}
     with pytest.raises(KeyboardInterrupt):
-        evaluate(
-            {"method": "rerg", "seed": 5},
-            methods,
-            images,
-            files,
-            fingerprints=dict.fromkeys(methods, "same"),
-            device=CPU,
-            batch=2,
-        )
+        run(methods, images, files, batch=2)
     kept = {stamp.parent.name for stamp in files.kept.glob("*/fingerprint")}
     assert kept == set(descents)
 
