@@ -192,14 +192,18 @@ class SemiImplicit:
     depends on the slope of G alone and so neither on s nor on the operator: forward-backward
     splitting with the data term in the proximal part, and Nesterov's momentum, which an image
     loses when it has carried it uphill (O'Donoghue and Candes, "Adaptive restart for accelerated
-    gradient schemes", 2015). An image's step is one over G's slope at its x0, by power iteration.
+    gradient schemes", 2015). An image's step is a share of one over G's slope at its x0, by power
+    iteration: elsewhere G may be steeper.
 
     Attributes:
         momentum: in [0, 1).
+        share: of one over the slope, in (0, 1]. With all of it the G of RG1, which is steeper at
+            its fixed points than at x0, often goes round them for ever.
         power_iterations: evaluations of G before the first step, less one.
     """
 
     momentum: float = 0.9
+    share: float = 0.5
     power_iterations: int = 8
 
     @property
@@ -209,7 +213,7 @@ class SemiImplicit:
 
     def init(self, F: Map, x0: Tensor) -> SemiImplicitState:
         """Find tau; at rest."""
-        tau = 1 / slope(_split(F).G, x0, iterations=self.power_iterations)
+        tau = self.share / slope(_split(F).G, x0, iterations=self.power_iterations)
         return SemiImplicitState(tau, x0)
 
     def step(self, F: Map, x: Tensor, state: SemiImplicitState) -> tuple[Tensor, SemiImplicitState]:
