@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -251,13 +250,19 @@ def write_card(path: Path, card: Config) -> None:
 
 
 def publish_stage(folder: Path, *, card: Path, weights: Mapping[str, Path]) -> None:
-    """Copy a trained stage's weights, as 16-bit safetensors, and its card into a folder to ship."""
+    """Copy a trained stage's weights, as 16-bit safetensors, and its card into a folder to ship.
+
+    The card that ships has the SHA-256 of these files too, under ``files``.
+    """
     content = json.loads(card.read_text())
     name = content["stage"]
+    files = {}
     for role, path in weights.items():
+        shipped = folder / f"{name}_{role}.safetensors"
         halves = {key: tensor.half() for key, tensor in load_weights(path).items()}
-        save_weights(folder / f"{name}_{role}.safetensors", halves)
-    shutil.copy(card, folder / f"{name}.card.json")
+        save_weights(shipped, halves)
+        files[shipped.name] = file_digest(shipped)
+    write_card(folder / f"{name}.card.json", content | {"files": files})
 
 
 def _check_shares(settings: StageSettings, processes: int) -> None:

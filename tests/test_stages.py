@@ -2,6 +2,7 @@ import hashlib
 import json
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from rglib.stages import (
     trainer,
 )
 
+WEIGHTS = Path(__file__).parents[1] / "weights"
 NETWORK = {"widths": [4, 6, 8, 8], "blocks": 1}
 OPTIMISER = {"lr": 1e-3, "schedule": {"cosine": {"warmup": 1}}, "clip": 0.1, "ema": 0.9}
 SHARED = {
@@ -226,6 +228,8 @@ def test_published_weights_are_16_bit_and_can_be_given_again_with_their_history(
     publish_stage(tmp_path / "shipped", card=tmp_path / "card.json", weights=weights)
     shipped = tmp_path / "shipped" / "denoiser_P.safetensors"
     assert shipped.stat().st_size < 0.7 * weights["P"].stat().st_size
+    shipped_card = json.loads((tmp_path / "shipped" / "denoiser.card.json").read_text())
+    assert shipped_card == card | {"files": {shipped.name: file_digest(shipped)}}
     import_stage(
         "denoiser",
         {"P": shipped},
@@ -241,3 +245,9 @@ def test_published_weights_are_16_bit_and_can_be_given_again_with_their_history(
     assert again["given"] is True
     assert again["last_row"] == card["last_row"]
     assert again["weights"] != card["weights"]
+
+
+def test_the_networks_in_weights_are_those_of_their_cards():
+    cards = [json.loads(path.read_text()) for path in WEIGHTS.glob("*.card.json")]
+    files = {path.name: file_digest(path) for path in WEIGHTS.glob("*.safetensors")}
+    assert files == {name: digest for card in cards for name, digest in card["files"].items()}
