@@ -30,7 +30,7 @@ def test_at_the_zeros_bfloat16_is_within_a_hundredth_of_a_decibel(method, proble
     reached = {}
     for precision in ("float32", "bfloat16"):
         prior = load(method, models=WEIGHTS, precision=precision)
-        prior = prior.adjusted(solver="semi_implicit", iterations=121)
+        prior = prior.adjusted(solver="semi_implicit", iterations=151)
         restored = prior.method(seen.problem, like=problem).restore(seen, lambda _: None)
         reached[precision] = psnr(restored, photographs).mean().item()
     assert reached["bfloat16"] == pytest.approx(reached["float32"], abs=ALLOWED_DB)
