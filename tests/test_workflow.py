@@ -621,6 +621,7 @@ def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
     trained = {job for job in jobs if job.startswith("train_")}
     stages = {"denoiser", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}
     stages |= set() if scale == "paper" else {"residual"}
+    stages |= {"link", "residual_of_mtdeq"} if scale == "starting_weights" else set()
     assert trained == {f"train_{stage}" for stage in stages}
     assert evaluate(*METHODS) | REPORT <= jobs
 
@@ -629,6 +630,17 @@ def test_the_networks_as_they_are_need_no_training(source):
     jobs = source.planned("tables", "acceleration", config="config/pretrained.yaml")
     assert not [job for job in jobs if job.startswith("train_")]
     assert {f"given_{stage}" for stage in ("pnpreg", "rg1", "deqgd", "rerg")} <= jobs
+
+
+def test_another_file_of_given_weights_is_noticed(source, tmp_path):
+    project = source.copy(tmp_path / "project")
+    card, config = "work/pretrained/models/denoiser/card.json", "config/pretrained.yaml"
+    project.snakemake(card, config=config)
+    assert project.planned(card, config=config) == set()
+    shutil.copyfile(
+        project / "weights/mtdeq_P.safetensors", project / "weights/denoiser_P.safetensors"
+    )
+    assert project.planned(card, config=config) == {"given_denoiser"}
 
 
 def test_snakemakes_report_holds_tables_figures_and_claims(project):

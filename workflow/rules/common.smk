@@ -1,6 +1,6 @@
 # Names and functions that the rules share.
 from itertools import chain
-from os.path import dirname
+from os.path import dirname, exists
 from shutil import which
 
 from rglib.ablations import active, left_out, references
@@ -114,6 +114,15 @@ def with_predecessors(stages):
 
 def weights_of(stage, roles):
     return {role: f"{RUN}/models/{stage}/{role}.safetensors" for role in roles}
+
+
+def given_files(stage):
+    """The local files that a given stage's weights are taken from, so that another file is noticed.
+
+    Without those that are not there, which the rule itself says more about.
+    """
+    files = [source.get("file") for source in config["weights"][stage].values()]
+    return [file for file in files if file and exists(file)]
 
 
 def card_of(stage):

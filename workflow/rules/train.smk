@@ -55,6 +55,8 @@ for stage in GIVEN:
     rule:
         name:
             f"given_{stage}"
+        input:
+            given_files(stage),
         output:
             **weights_of(stage, config["weights"][stage]),
             card=card_of(stage),
