@@ -6,6 +6,7 @@ import pytest
 import torch
 from skimage import data
 
+from rglib.fixed_point import slope
 from rglib.images import to_tensor
 from rglib.metrics import psnr
 from rglib.priors import load
@@ -36,3 +37,12 @@ def test_at_the_zeros_bfloat16_is_within_a_hundredth_of_a_decibel(method, proble
     assert reached["bfloat16"] == pytest.approx(reached["float32"], abs=ALLOWED_DB)
     start = psnr(seen.x0, photographs).mean().item()
     assert reached["float32"] > start + 0.5  # it is a restoration that is compared
+
+
+@pytest.mark.parametrize("method", ["pnpreg", "rg1", "deqgd", "rerg"])
+def test_the_slope_that_sets_the_step_is_the_same_in_bfloat16(method, photographs):
+    exact, low = (
+        slope(load(method, models=WEIGHTS, precision=precision).network, photographs)
+        for precision in ("float32", "bfloat16")
+    )
+    torch.testing.assert_close(low, exact, rtol=0.05, atol=0)

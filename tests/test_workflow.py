@@ -544,6 +544,16 @@ def test_a_read_only_folder_of_results_stops_before_any_job(source, tmp_path, re
     assert not (project / "work").exists()
 
 
+@pytest.mark.parametrize("target", ["acceleration", "bound"])
+def test_what_compares_gradients_stops_before_any_job_without_one(source, tmp_path, target):
+    project = source.copy(tmp_path / "project")
+    project.configure(lambda config: [config["methods"].pop(method) for method in BY_DESCENT])
+    project.configure(lambda config: config.update(ablations={}))
+    said = project.snakemake(target, fails=True)
+    assert "methods: none of them is by gradient_descent" in said
+    assert not (project / "work").exists()
+
+
 def test_a_test_image_that_is_too_small_stops_before_any_training(source, tmp_path):
     project = source.copy(tmp_path / "project")
     (project / "mine").mkdir()

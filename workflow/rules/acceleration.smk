@@ -65,7 +65,7 @@ rule make_acceleration:
     input:
         **ACCELERATED_BY,
         curves=expand(f"{RUN}/evaluation/{{copy}}_curves.csv", copy=COMPARED_BY_SOLVER),
-        training=expand(f"{RUN}/acceleration/{{method}}.csv", method=GD_METHODS),
+        training=of_descent(f"{RUN}/acceleration/{{method}}.csv"),
     output:
         csv="results/acceleration.csv",
         training="results/acceleration_training.csv",

@@ -44,7 +44,7 @@ rule bound_of_method:
 rule make_bound:
     input:
         **BOUND_BY,
-        bounds=expand(f"{RUN}/bound/{{method}}.csv", method=GD_METHODS),
+        bounds=of_descent(f"{RUN}/bound/{{method}}.csv"),
     output:
         csv="results/bound.csv",
         records=records("results/bound.csv"),

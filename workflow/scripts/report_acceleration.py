@@ -35,10 +35,11 @@ write_csv(
     descriptions=descriptions(adam_steps(table)),
 )
 training = pd.concat(map(pd.read_csv, snakemake.input.training), ignore_index=True)
+trained_on = ", ".join(config["data"]["train"])
 write_csv(
     training[list(acceleration_training.COLUMNS)],
     outputs.training,
-    title="The way to x_g in training, semi_implicit beside adam",
+    title=f"The way to x_g in training, semi_implicit beside adam, crops of {trained_on}",
     provenance=provenance,
     descriptions=acceleration_training.COLUMNS,
 )
@@ -47,7 +48,7 @@ text = acceleration_markdown(
     training,
     labels={method: config["methods"][method]["label"] for method in methods},
     crop=plan["crop"],
-    trained_on=", ".join(config["data"]["train"]),
+    trained_on=trained_on,
     provenance=provenance,
 )
 write_text(text, outputs.md, title=title(plan["crop"]), provenance=provenance)
