@@ -21,7 +21,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,7 @@ class Budget:
         return f"{self.steps:,} steps of {self.batch} crops {self.crop}x{self.crop}"
 
 
+BUDGET = tuple(field.name for field in fields(Budget))  # its keys in a card
 PAPER_NETWORK = Network(widths=(64, 128, 256, 512), blocks=4)
 PAPER_BUDGETS = {"pnpreg": Budget(steps=800_000, batch=16, crop=128)} | {
     stage: Budget(steps=78_750, batch=16, crop=128) for stage in ("mtdeq", "rg1", "deqgd", "rerg")
@@ -267,13 +268,15 @@ class Stage:
     """One training stage as its model card tells it.
 
     ``given`` names weights that were not trained in this run; ``fixed_points`` says where the
-    way to them was not the paper's, if it was not. ``budget``, ``images``, ``data``
-    (titles of data sets) and ``data_digest`` are None or empty where the card of given weights does
-    not know them; ``weights`` are the sha256 of the files by role.
+    way to them was not the paper's, if it was not; ``before`` are stages that given weights went
+    through and that were not given themselves. ``budget``, ``images``, ``data`` (titles of data
+    sets) and ``data_digest`` are None or empty where the card of given weights does not know them;
+    ``weights`` are the sha256 of the files by role.
     """
 
     name: str
     budget: Budget | None
+    before: tuple[tuple[str, Budget], ...]
     fixed_points: str
     given: str | None
     device: str
@@ -291,14 +294,16 @@ class Stage:
     def departure(self) -> str:
         """``""`` or the loud words for what is unlike the paper."""
         paper = PAPER_BUDGETS.get(self.name)
-        if self.budget is None or paper is None or self.budget == paper:
+        if self.budget is None or paper is None or (self.budget == paper and not self.before):
             return ""
-        return "SHORTER TRAINING" if self.budget.pixels < paper.pixels else "OTHER TRAINING"
+        pixels = sum(budget.pixels for budget in (self.budget, *dict(self.before).values()))
+        return "SHORTER TRAINING" if pixels < paper.pixels else "OTHER TRAINING"
 
     def __str__(self) -> str:
         facts = [f"weights given, {self.given}"] if self.given else []
         if self.budget:
             facts.append(f"{self.budget} on {self.device}")
+        facts += [f"after {name} of {budget}" for name, budget in self.before]
         if self.fixed_points:
             facts.append(self.fixed_points)
         published = "given" if self.name == "denoiser" else "not in the paper"
@@ -417,7 +422,10 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON types, with the departures from the paper in words."""
         pairs = ("sections", "modules", "precision", "versions")
-        stages = [asdict(stage) | {"weights": dict(stage.weights)} for stage in self.stages]
+        stages = [
+            told | {key: dict(told[key]) for key in ("before", "weights")}
+            for told in map(asdict, self.stages)
+        ]
         return (
             asdict(self)
             | {name: dict(getattr(self, name)) for name in pairs}
@@ -576,11 +584,10 @@ def _values(path: Path, key: str) -> list[str]:
 
 
 def _stage(card: Mapping[str, Any]) -> Stage:
-    numbers = ("steps", "batch", "crop")
-    known = all(card.get(key) is not None for key in numbers)
     return Stage(
         name=_get(card, "model card", "stage"),
-        budget=Budget(*(card[key] for key in numbers)) if known else None,
+        budget=_budget(card),
+        before=tuple((name, Budget(**budget)) for name, budget in card.get("before", {}).items()),
         fixed_points=_fixed_points(card),
         given=_origin(card) if card.get("given") else None,
         device=card.get("device") or "unknown device",
@@ -589,6 +596,11 @@ def _stage(card: Mapping[str, Any]) -> Stage:
         data_digest=card.get("data_digest"),
         weights=tuple((card.get("weights") or {}).items()),
     )
+
+
+def _budget(card: Mapping[str, Any]) -> Budget | None:
+    numbers = [card[key] for key in BUDGET if card.get(key) is not None]
+    return Budget(*numbers) if len(numbers) == len(BUDGET) else None
 
 
 def _fixed_points(card: Mapping[str, Any]) -> str:

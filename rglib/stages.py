@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rglib.networks import (
     save_weights,
 )
 from rglib.processes import ALONE, Processes
+from rglib.provenance import BUDGET
 from rglib.training import Trainer
 from rglib.variants import expanded
 
@@ -249,10 +250,13 @@ def write_card(path: Path, card: Config) -> None:
         partial.write_text(json.dumps(card, indent=1) + "\n")
 
 
-def publish_stage(folder: Path, *, card: Path, weights: Mapping[str, Path]) -> None:
+def publish_stage(
+    folder: Path, *, card: Path, weights: Mapping[str, Path], before: Iterable[Path] = ()
+) -> None:
     """Copy a trained stage's weights, as 16-bit safetensors, and its card into a folder to ship.
 
-    The card that ships has the SHA-256 of these files too, under ``files``.
+    The card that ships has the SHA-256 of these files too, under ``files``, and under ``before``
+    the budgets of stages on the way that do not ship themselves, whose cards these are.
     """
     content = json.loads(card.read_text())
     name = content["stage"]
@@ -262,7 +266,9 @@ def publish_stage(folder: Path, *, card: Path, weights: Mapping[str, Path]) -> N
         halves = {key: tensor.half() for key, tensor in load_weights(path).items()}
         save_weights(shipped, halves)
         files[shipped.name] = file_digest(shipped)
-    write_card(folder / f"{name}.card.json", content | {"files": files})
+    cards = [json.loads(path.read_text()) for path in before]
+    budgets = {one["stage"]: {key: one[key] for key in BUDGET} for one in cards}
+    write_card(folder / f"{name}.card.json", content | {"before": budgets, "files": files})
 
 
 def _check_shares(settings: StageSettings, processes: int) -> None:

@@ -175,6 +175,16 @@ def test_departures_are_loud():
         assert words in text
 
 
+@pytest.mark.parametrize("card", [CARD, PAPER_CARD])
+def test_stages_on_the_way_to_given_weights_are_told(card):
+    before = {"first": {"steps": 7, "batch": 2, "crop": 32}}
+    made = make_provenance(CONFIG, test_set=SET5, cards=[card | {"before": before}])
+    (said,) = [line for line in made.departures() if " TRAINING: " in line]
+    assert "on cpu, after first of 7 steps of 2 crops 32x32 (the paper: " in said
+    assert said.startswith("SHORTER" if card is CARD else "OTHER")
+    assert made.to_dict()["stages"][0]["before"] == before
+
+
 def test_another_test_set_is_named():
     mine = {"title": "my photographs", "stand_in_for": None, "images": IMAGES}
     said = make_provenance(PAPER_CONFIG, test_set=mine, cards=[PAPER_CARD]).departures()

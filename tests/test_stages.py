@@ -225,11 +225,20 @@ def test_weights_that_are_not_what_the_configuration_says_are_refused(case, tmp_
 
 def test_published_weights_are_16_bit_and_can_be_given_again_with_their_history(files, tmp_path):
     weights, card = train(settings_of("denoiser"), files, tmp_path)
-    publish_stage(tmp_path / "shipped", card=tmp_path / "card.json", weights=weights)
+    first = {"stage": "first", "steps": 7, "batch": 2, "crop": 32, "seed": 0}
+    (tmp_path / "first.json").write_text(json.dumps(first))
+    publish_stage(
+        tmp_path / "shipped",
+        card=tmp_path / "card.json",
+        weights=weights,
+        before=[tmp_path / "first.json"],
+    )
     shipped = tmp_path / "shipped" / "denoiser_P.safetensors"
     assert shipped.stat().st_size < 0.7 * weights["P"].stat().st_size
     shipped_card = json.loads((tmp_path / "shipped" / "denoiser.card.json").read_text())
-    assert shipped_card == card | {"files": {shipped.name: file_digest(shipped)}}
+    before = {"first": {"steps": 7, "batch": 2, "crop": 32}}
+    files = {shipped.name: file_digest(shipped)}
+    assert shipped_card == card | {"before": before, "files": files}
     import_stage(
         "denoiser",
         {"P": shipped},

@@ -642,7 +642,7 @@ def test_the_networks_as_they_are_need_no_training(source):
     assert {f"given_{stage}" for stage in ("pnpreg", "rg1", "deqgd", "rerg")} <= jobs
 
 
-def test_another_file_of_given_weights_is_noticed(source, tmp_path):
+def test_another_file_or_card_of_given_weights_is_noticed(source, tmp_path):
     project = source.copy(tmp_path / "project")
     card, config = "work/pretrained/models/denoiser/card.json", "config/pretrained.yaml"
     project.snakemake(card, config=config)
@@ -651,6 +651,17 @@ def test_another_file_of_given_weights_is_noticed(source, tmp_path):
         project / "weights/mtdeq_P.safetensors", project / "weights/denoiser_P.safetensors"
     )
     assert project.planned(card, config=config) == {"given_denoiser"}
+    project.snakemake(card, config=config)
+    told = project / "weights/denoiser.card.json"
+    told.write_text(told.read_text(encoding="utf-8").replace("16000", "15999"))
+    assert project.planned(card, config=config) == {"given_denoiser"}
+
+
+def test_stages_that_do_not_ship_are_told_by_the_cards_of_those_that_do(source):
+    said = source.snakemake("--dry-run", "publish_weights", config="config/trained.yaml")
+    (job,) = re.findall(r"^(?:local)?rule publish_weights:\n((?: .*\n)+)", said, re.M)
+    assert "work/trained/models/rerg_first/card.json" in job
+    assert "work/trained/models/mtdeq/card.json" not in job
 
 
 def test_snakemakes_report_holds_tables_figures_and_claims(project):

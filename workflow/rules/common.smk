@@ -1,6 +1,6 @@
 # Names and functions that the rules share.
 from itertools import chain
-from os.path import dirname, exists
+from os.path import dirname, exists, join
 from shutil import which
 
 from rglib.ablations import active, left_out, references
@@ -117,12 +117,14 @@ def weights_of(stage, roles):
 
 
 def given_files(stage):
-    """The local files that a given stage's weights are taken from, so that another file is noticed.
+    """The local files that a given stage is taken from, so that another file is noticed.
 
-    Without those that are not there, which the rule itself says more about.
+    Its weights, and the card beside them. Without those that are not there, which the rule itself
+    says more about.
     """
     files = [source.get("file") for source in config["weights"][stage].values()]
-    return [file for file in files if file and exists(file)]
+    cards = [join(dirname(file), f"{stage}.card.json") for file in files if file]
+    return [file for file in dict.fromkeys([*files, *cards]) if file and exists(file)]
 
 
 def card_of(stage):

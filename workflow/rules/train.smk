@@ -99,9 +99,22 @@ rule overfit:
 TO_SHIP = [stage for stage in config["weights"] if not is_given(stage, config)]
 
 
+def on_the_way(stage):
+    """The stages that a stage to ship was trained from, if neither given nor shipped themselves."""
+    ordered = {}
+    for start in predecessors(stage).values():
+        if start not in TO_SHIP and not is_given(start, config):
+            ordered |= dict.fromkeys([*on_the_way(start), start])
+    return list(ordered)
+
+
+CARDS_BEFORE = {stage: [card_of(start) for start in on_the_way(stage)] for stage in TO_SHIP}
+
+
 rule publish_weights:
     input:
         [path for stage in TO_SHIP for path in published(stage)],
+        before=[card for cards in CARDS_BEFORE.values() for card in cards],
         settings=rules.settings.output,
     log:
         f"{RUN}/logs/publish_weights.log",
@@ -109,7 +122,7 @@ rule publish_weights:
     conda:
         "../../environment.yml"
     params:
-        stages=TO_SHIP,
+        stages=CARDS_BEFORE,
         folder="weights",
     script:
         "../scripts/publish_weights.py"

@@ -8,10 +8,11 @@ from rglib.stages import publish_stage
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 shutil.copy(snakemake.input.settings, snakemake.params.folder)
-for stage in snakemake.params.stages:
+for stage, before in snakemake.params.stages.items():
     files = [Path(path) for path in snakemake.input if Path(path).parent.name == stage]
     publish_stage(
         Path(snakemake.params.folder),
         card=next(path for path in files if path.name == "card.json"),
         weights={path.stem: path for path in files if path.suffix == ".safetensors"},
+        before=map(Path, before),
     )
