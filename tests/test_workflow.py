@@ -642,6 +642,18 @@ def test_the_networks_as_they_are_need_no_training(source):
     assert {f"given_{stage}" for stage in ("pnpreg", "rg1", "deqgd", "rerg")} <= jobs
 
 
+def test_on_other_photographs_the_weight_of_the_link_is_tried_beside_the_tables(source):
+    others = "config/other_photographs.yaml"
+    jobs = source.planned("tables", config="config/pretrained.yaml", also=[others])
+    assert evaluate(*METHODS) <= jobs and not any(job.startswith("train_") for job in jobs)
+    also = [others, "config/link_weight.yaml"]
+    with_trials = source.planned("tables", config="config/pretrained.yaml", also=also)
+    trials = {"rerg_short", "rerg_light", "deqgd_short"}
+    trained = {job for job in with_trials if job.startswith("train_")}
+    assert trained == {f"train_{trial}" for trial in trials}
+    assert evaluate(*METHODS, *trials) <= with_trials
+
+
 def test_another_file_or_card_of_given_weights_is_noticed(source, tmp_path):
     project = source.copy(tmp_path / "project")
     card, config = "work/pretrained/models/denoiser/card.json", "config/pretrained.yaml"
