@@ -131,6 +131,19 @@ def card_of(stage):
     return f"{RUN}/models/{stage}/card.json"
 
 
+# The stages whose weights are published: those that `weights` names and that are trained.
+TO_SHIP = [stage for stage in config["weights"] if not is_given(stage, config)]
+
+
+def on_the_way(stage):
+    """The stages that a stage to ship was trained from, if neither given nor shipped themselves."""
+    ordered = {}
+    for start in predecessors(stage).values():
+        if start not in TO_SHIP and not is_given(start, config):
+            ordered |= dict.fromkeys([*on_the_way(start), start])
+    return list(ordered)
+
+
 def published(stage):
     """The files of a trained stage: its card, then its weights by role."""
     roles = config["weights"][stage] or learned_roles(config["stages"][stage])
@@ -202,6 +215,20 @@ def settings_of(wildcards):
     section = SETTINGS[algorithm(wildcards)]
     own = VARIANTS["methods"][wildcards.method].get("evaluation", {})
     return {"evaluation": config["evaluation"] | own, section: config[section]}
+
+
+GD_METHODS = [m for m in METHODS if config["methods"][m]["algorithm"] == "gradient_descent"]
+
+
+def of_descent(pattern):
+    """The files of the methods by gradient descent, for what makes no sense without one."""
+
+    def files(wildcards):
+        if not GD_METHODS:
+            raise WorkflowError("methods: none of them is by gradient_descent, which this needs")
+        return expand(pattern, method=GD_METHODS)
+
+    return files
 
 
 ABLATIONS = active(config)

@@ -3,20 +3,6 @@
 from rglib.provenance import configuration_hash
 from rglib.report import assets_digest
 
-GD_METHODS = [m for m in METHODS if config["methods"][m]["algorithm"] == "gradient_descent"]
-
-
-def of_descent(pattern):
-    """The files of the methods by gradient descent, for what makes no sense without one."""
-
-    def files(wildcards):
-        if not GD_METHODS:
-            raise WorkflowError("methods: none of them is by gradient_descent, which this needs")
-        return expand(pattern, method=GD_METHODS)
-
-    return files
-
-
 CONFIGURATION = f"{config['run']} {configuration_hash(config)}"
 OF_ALL_SEEDS = with_predecessors(map(stage_of, COPIES))
 MADE_BY = {

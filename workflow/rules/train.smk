@@ -96,18 +96,6 @@ rule overfit:
 
 
 # As 16-bit files to ship: the stages that `weights` names and that are trained, and the settings.
-TO_SHIP = [stage for stage in config["weights"] if not is_given(stage, config)]
-
-
-def on_the_way(stage):
-    """The stages that a stage to ship was trained from, if neither given nor shipped themselves."""
-    ordered = {}
-    for start in predecessors(stage).values():
-        if start not in TO_SHIP and not is_given(start, config):
-            ordered |= dict.fromkeys([*on_the_way(start), start])
-    return list(ordered)
-
-
 CARDS_BEFORE = {stage: [card_of(start) for start in on_the_way(stage)] for stage in TO_SHIP}
 
 
