@@ -296,7 +296,7 @@ class Stage:
         paper = PAPER_BUDGETS.get(self.name)
         if self.budget is None or paper is None or (self.budget == paper and not self.before):
             return ""
-        pixels = sum(budget.pixels for budget in (self.budget, *dict(self.before).values()))
+        pixels = self.budget.pixels + sum(budget.pixels for _, budget in self.before)
         return "SHORTER TRAINING" if pixels < paper.pixels else "OTHER TRAINING"
 
     def __str__(self) -> str:

@@ -95,10 +95,10 @@ rule overfit:
         [f"{RUN}/overfit/{stage}.json" for stage in STAGES if not is_given(stage, config)],
 
 
-# As 16-bit files to ship: the stages that `weights` names and that are trained, and the settings.
 CARDS_BEFORE = {stage: [card_of(start) for start in on_the_way(stage)] for stage in TO_SHIP}
 
 
+# As 16-bit files to ship: the stages that `weights` names and that are trained, and the settings.
 rule publish_weights:
     input:
         [path for stage in TO_SHIP for path in published(stage)],
