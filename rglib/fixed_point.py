@@ -258,7 +258,7 @@ def slope(
 
     By power iteration, from within: a few per cent too small after 8 iterations with the networks
     here. v, of root mean square ``reach``, is found by differences, so that no derivative of G is
-    needed; with a reach of 1/255 the rounding of bfloat16 inside G makes it up to a third too large.
+    needed; with a reach of 1/255 bfloat16 inside G makes it up to a third too large.
     """
     tiny = torch.finfo(x.dtype).tiny
     value = G(x)
