@@ -42,6 +42,7 @@ def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
         objective=objective(entry["objective"], entry["options"], shared),
         steps=entry["budget"]["steps"],
         lr=optimiser["lr"],
+        muon=optimiser.get("muon"),
         schedule=schedule(optimiser["schedule"]),
         clip=optimiser["clip"],
         ema=optimiser["ema"],

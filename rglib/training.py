@@ -25,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from rglib.checkpoint import Checkpoints
 from rglib.files import replacing, writing
 from rglib.objectives.losses import Losses, Objective
+from rglib.optimisers import optimisers
 from rglib.processes import ALONE, Processes
 from rglib.progress import progress
 
@@ -88,6 +89,7 @@ class Stage:
         objective: what is minimised.
         steps: updates in all.
         lr: Adam's learning rate at its highest.
+        muon: that of Muon, which then teaches the inner convolutions; None has Adam teach all.
         schedule: the course of the learning rate.
         clip: largest norm of the gradient over all networks; None leaves it alone.
         ema: decay of the average of the weights that is the result; None takes the last weights.
@@ -101,6 +103,7 @@ class Stage:
     steps: int
     lr: float
     schedule: Schedule
+    muon: float | None = None
     clip: float | None = None
     ema: float | None = None
     seed: int = 0
@@ -151,7 +154,10 @@ class Trainer:
             network.requires_grad_(role in stage.objective.learns)
         self.learned = {role: self.networks[role] for role in stage.objective.learns}
         self.parameters = [p for network in self.learned.values() for p in network.parameters()]
-        self.adam = torch.optim.Adam(self.parameters, lr=stage.lr)
+        self.optimisers = optimisers(list(self.learned.values()), lr=stage.lr, muon=stage.muon)
+        self.highest = {
+            name: optimiser.param_groups[0]["lr"] for name, optimiser in self.optimisers.items()
+        }
         self.average = [p.detach().clone() for p in self.parameters]
         self.step = 0
         self.skipped_in_a_row = 0
@@ -196,19 +202,20 @@ class Trainer:
             The log's row, or {}, as always on other processes than the first.
         """
         stage, share = self.stage, self.processes.share
-        for group in self.adam.param_groups:
-            group["lr"] = stage.lr * stage.schedule.factor(self.step, stage.steps)
+        self._set_rates()
         losses = stage.objective(self.networks, x_hat, self.step, stage.seed, share)
         logged = self.step % stage.log_every == 0 or self.step == stage.steps - 1
         row = self._row(losses) if logged else {}
-        self.adam.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         losses.total.backward()
         loss = losses.total.detach()
         # from here on everything is the same on all processes
         self.processes.average([p.grad for p in self.parameters if p.grad is not None] + [loss])
         norm = nn.utils.clip_grad_norm_(self.parameters, stage.clip or math.inf)
         if torch.isfinite(norm + loss):
-            self.adam.step()
+            for optimiser in self.optimisers.values():
+                optimiser.step()
             self._update_average()
             self.skipped_in_a_row = 0
         else:
@@ -256,7 +263,7 @@ class Trainer:
 
     def _row(self, losses: Losses) -> Row:
         """Of the whole batch: losses, gradient norm of each term, the objective's statistics."""
-        row = {"step": self.step, "lr": self.adam.param_groups[0]["lr"]}
+        row = {"step": self.step, "lr": self.stage.lr * self._factor()}
         own = {"loss": losses.total.item(), "skipped_in_a_row": self.skipped_in_a_row}
         for name, term in losses.terms.items():
             gradients = torch.autograd.grad(
@@ -288,6 +295,14 @@ class Trainer:
                 writer.add_scalar(name, value, step)
         LOGGER.info("%s", {name: float(f"{value:.4g}") for name, value in numbers.items()})
 
+    def _factor(self) -> float:
+        return self.stage.schedule.factor(self.step, self.stage.steps)
+
+    def _set_rates(self) -> None:
+        for name, optimiser in self.optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = self.highest[name] * self._factor()
+
     def _update_average(self) -> None:
         if self.stage.ema is not None:
             decay = min(self.stage.ema, (1 + self.step) / (EMA_RAMP + self.step))
@@ -314,7 +329,7 @@ class Trainer:
             "step": self.step,
             "skipped_in_a_row": self.skipped_in_a_row,
             "networks": {role: net.state_dict() for role, net in self.learned.items()},
-            "adam": self.adam.state_dict(),
+            "optimisers": {name: one.state_dict() for name, one in self.optimisers.items()},
             "average": self.average,
             "history": self.history,
         }
@@ -327,7 +342,8 @@ class Trainer:
         self.history = state["history"]
         for role, weights in state["networks"].items():
             self.learned[role].load_state_dict(weights)
-        self.adam.load_state_dict(state["adam"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
         self.average = [tensor.to(self.device) for tensor in state["average"]]
         if self.step and self.processes.first:
             LOGGER.info("resumed at step %d of %d", self.step, self.stage.steps)

@@ -335,7 +335,7 @@ def test_the_good_checkpoint_that_it_names_is_there_even_before_the_first(make):
     with pytest.raises(TrainingError):
         run.run()
     state = run.checkpoints.load()
-    assert state["step"] == 22 and state["adam"]["state"][0]["step"] == 3
+    assert state["step"] == 22 and state["optimisers"]["adam"]["state"][0]["step"] == 3
     assert all(tensor.isfinite().all() for tensor in state["networks"]["P"].values())
 
 
