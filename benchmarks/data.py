@@ -15,6 +15,7 @@ from benchmarks.timing import Work, in_turns, rate, ratio
 from rglib.datasets import resolve
 from rglib.images import CropSampler, PatchStore, build_store
 from rglib.objectives.denoising import Denoising
+from rglib.objectives.losses import Batch
 
 SECTION = "data"
 DATASET = "embedded_train"
@@ -58,6 +59,6 @@ def _training(precision: str, setup: Setup) -> Work:
 
     def work() -> None:
         P.zero_grad(set_to_none=True)
-        Denoising()({"P": P}, x_hat, 0, 0).total.backward()
+        Denoising()({"P": P}, Batch(x_hat, 0, 0)).total.backward()
 
     return work

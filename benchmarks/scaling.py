@@ -50,8 +50,7 @@ def trainer(name: str, folder: Path, processes: Processes) -> Trainer:
 
 def update(run: Trainer) -> None:
     """One update as in the trainer's loop."""
-    batch = torch.from_numpy(run.processes.share.of(run.crops.crops(run.step)))
-    run.update(batch.float() / 255)
+    run.update(run.batch())
 
 
 def rounds(name: str, folder: Path, group: Group, options: argparse.Namespace) -> list[list[Time]]:

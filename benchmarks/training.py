@@ -25,6 +25,7 @@ from benchmarks.table import Row
 from benchmarks.timing import Work, in_turns, ratio, seconds
 from rglib.fixed_point import Adam, Map, SemiImplicit, StoppingRule
 from rglib.objectives.equilibrium import Equilibrium
+from rglib.objectives.losses import Batch, Statistic
 from rglib.problems import Deblurring, Degradation, Randomness, TrainingDistribution
 from rglib.provenance import PAPER_NETWORK, Network
 
@@ -83,11 +84,11 @@ class Step:
     networks: Mapping[str, nn.Module]
     x_hat: Tensor
 
-    def __call__(self) -> Mapping[str, float]:
+    def __call__(self) -> Mapping[str, Statistic]:
         """Forward and backward; the objective's statistics."""
         for module in self.networks.values():
             module.zero_grad(set_to_none=True)
-        losses = self.objective(self.networks, self.x_hat, 0, 0)
+        losses = self.objective(self.networks, Batch(self.x_hat, 0, 0))
         losses.total.backward()
         return losses.statistics
 
@@ -157,7 +158,7 @@ def _theirs(
     }
 
 
-def _iterations(statistics: Mapping[str, float]) -> str:
+def _iterations(statistics: Mapping[str, Statistic]) -> str:
     """How many iterations the fixed points took, means over the batch."""
     said = [
         f"{f}: {statistics[f'{f}_iterations']:.0f}" for f in "fg" if f"{f}_iterations" in statistics

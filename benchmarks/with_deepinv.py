@@ -12,9 +12,8 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
 from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import StepRandomness, link_residual, mean_square
+from rglib.objectives.losses import Batch, link_residual, mean_square
 from rglib.problems import Observation, observe
-from rglib.processes import WHOLE
 
 
 class Remembering(nn.Module):
@@ -58,7 +57,7 @@ class DeepinvStep:
         """Forward and backward; the loss."""
         for module in self.networks.values():
             module.zero_grad(set_to_none=True)
-        randomness = StepRandomness.of(0, 0, WHOLE)
+        randomness = Batch(self.x_hat, 0, 0).randomness
         degradation = self.objective.distribution.draw(randomness)
         seen = observe(degradation, self.x_hat.cpu(), randomness)
         seen = seen.to(self.x_hat.device)

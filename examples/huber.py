@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from rglib.fixed_point import StoppingRule, solve, solver_named
 from rglib.iterations import GradientStep, RegularizedGradient
-from rglib.objectives.losses import Losses, Networks, StepRandomness
+from rglib.objectives.losses import Batch, Losses, Networks
 from rglib.problems import DataGradient, TrainingDistribution, observe
-from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,8 @@ class HuberDescent:
     equilibrium: Mapping[str, Any]
     training_problems: Mapping[str, Any]
 
-    def __call__(
-        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
-    ) -> Losses:
-        randomness = StepRandomness.of(seed, step, share)
+    def __call__(self, networks: Networks, batch: Batch) -> Losses:
+        randomness, x_hat = batch.randomness, batch.x_hat
         degradation = TrainingDistribution.of(self.training_problems).draw(randomness)
         seen = observe(degradation, x_hat.cpu(), randomness).to(x_hat.device)
         D = DataGradient(seen.problem.A, seen.y)

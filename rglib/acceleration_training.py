@@ -13,9 +13,8 @@ from rglib.fixed_point import Adam, Outcome, SemiImplicit, StoppingRule, solve, 
 from rglib.images import CropSampler
 from rglib.iterations import Gradient, RegularizedGradient
 from rglib.objectives.equilibrium import drawn
-from rglib.objectives.losses import StepRandomness
+from rglib.objectives.losses import Batch
 from rglib.problems import DataGradient, TrainingDistribution
-from rglib.processes import WHOLE
 from rglib.progress import progress
 from rglib.results import COLUMN_DESCRIPTIONS
 
@@ -71,7 +70,7 @@ def measure(
     with progress(note, total=batches * len(solvers), unit="batch") as advance:
         for step in range(batches):
             x_hat = torch.from_numpy(crops.crops(step)).to(device).float() / 255
-            randomness = StepRandomness.of(crops.seed, step, WHOLE)
+            randomness = Batch(x_hat, step, crops.seed).randomness
             seen = drawn(distribution, x_hat, randomness, x0=settings["x0"])
             sigma = seen.problem.sigma
             gradient = RegularizedGradient(G, DataGradient(seen.problem.A, seen.y), sigma)

@@ -9,6 +9,7 @@ import torch
 
 from rglib.extensions import is_own, make
 from rglib.fixed_point import StoppingRule, solver_named
+from rglib.kept import Keep
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
 from rglib.objectives.losses import Objective
@@ -44,6 +45,7 @@ def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
         lr=optimiser["lr"],
         muon=optimiser.get("muon"),
         schedule=schedule(optimiser["schedule"]),
+        keep=_keep(shared),
         clip=optimiser["clip"],
         ema=optimiser["ema"],
         seed=seed,
@@ -70,6 +72,12 @@ def objective(name: str, options: Config, shared: Config) -> Objective:
         ),
     }
     return builders[name](options)
+
+
+def _keep(shared: Config) -> Keep | None:
+    settings = shared.get("equilibrium", {})
+    entry = settings.get("keep")
+    return None if entry is None else Keep(**entry, guard=settings["guard"])
 
 
 def schedule(entry: Config) -> Schedule:
@@ -111,6 +119,8 @@ def _equilibrium(options: Config, shared: Config, problems: Config) -> Equilibri
         stop=StoppingRule.of(shared),
         link_variance=shared["link_variance"],
         backward_terms=shared["backward_terms"],
+        backward_map=shared["backward_map"],
+        loss=shared["loss"],
         x0=shared["x0"],
         distribution=TrainingDistribution.of(problems),
     )

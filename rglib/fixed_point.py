@@ -97,6 +97,20 @@ class Solver(Protocol, Generic[State]):
         """The state of the images at these indices."""
 
 
+@runtime_checkable
+class KeepableSolver(Solver[State], Protocol[State]):
+    """A solver whose iterates can be kept across updates of the map, see `rglib.kept`."""
+
+    def restarted(self, state: State, x0: Tensor, where: Tensor) -> State:
+        """The state of images that start again from x0 where ``where`` (B, 1, 1, 1) says so."""
+
+    def fields(self, state: State) -> dict[str, Any]:
+        """The state as tensors (B, ...) and numbers by name, as a checkpoint holds them."""
+
+    def state(self, fields: Mapping[str, Any]) -> State:
+        """The state from what `fields` returned."""
+
+
 @dataclass(frozen=True)
 class Picard:
     """x <- F(x), for a map whose fixed point is sought."""
@@ -110,6 +124,16 @@ class Picard:
 
     def select(self, state: None, indices: Tensor) -> None:
         """Nothing to select."""
+
+    def restarted(self, state: None, x0: Tensor, where: Tensor) -> None:
+        """Nothing to forget."""
+
+    def fields(self, state: None) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def state(self, fields: Mapping[str, Any]) -> None:
+        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +180,19 @@ class Adam:
     def select(self, state: AdamState, indices: Tensor) -> AdamState:
         """The moments of the images at these indices."""
         return AdamState(state.mean[indices], state.square[indices], state.count)
+
+    def restarted(self, state: AdamState, x0: Tensor, where: Tensor) -> AdamState:
+        """Zero moments where images start again; the number of steps is one for all."""
+        mean, square = (moment.masked_fill(where, 0.0) for moment in (state.mean, state.square))
+        return AdamState(mean, square, state.count)
+
+    def fields(self, state: AdamState) -> dict[str, Any]:
+        """Its moments and the number of steps."""
+        return dict(vars(state))
+
+    def state(self, fields: Mapping[str, Any]) -> AdamState:
+        """From these."""
+        return AdamState(**fields)
 
 
 @runtime_checkable
@@ -226,6 +263,18 @@ class SemiImplicit:
     def select(self, state: SemiImplicitState, indices: Tensor) -> SemiImplicitState:
         """The steps and the previous iterates of the images at these indices."""
         return SemiImplicitState(state.tau[indices], state.previous[indices])
+
+    def restarted(self, state: SemiImplicitState, x0: Tensor, where: Tensor) -> SemiImplicitState:
+        """At rest where images start again, with the step that they had."""
+        return SemiImplicitState(state.tau, torch.where(where, x0, state.previous))
+
+    def fields(self, state: SemiImplicitState) -> dict[str, Any]:
+        """The steps and the previous iterates."""
+        return dict(vars(state))
+
+    def state(self, fields: Mapping[str, Any]) -> SemiImplicitState:
+        """From these."""
+        return SemiImplicitState(**fields)
 
 
 def _split(F: Map) -> Split:

@@ -76,6 +76,25 @@ class RegularizedGradient:
 
 
 @dataclass(frozen=True)
+class SemiImplicitStep:
+    r""":math:`h(z) = \mathrm{prox}_{\tau D / \sigma^2}(z - \tau G(z))`, not in the paper.
+
+    Its fixed points are those of g. Back-propagation through it is scaled alike for every sigma,
+    where g multiplies by :math:`\eta\sigma^2` what G learns.
+    """
+
+    gradient: RegularizedGradient
+    tau: Tensor  # (B, 1, 1, 1)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return self.gradient.semi_implicit(z, self.tau)
+
+    def select(self, indices: Tensor) -> SemiImplicitStep:
+        """The same for the images at these indices."""
+        return replace(self, gradient=self.gradient.select(indices), tau=self.tau[indices])
+
+
+@dataclass(frozen=True)
 class GradientStep:
     r""":math:`g(z) = z - \eta (D(z) + \sigma^2 G(z))`, eq. (14)."""
 

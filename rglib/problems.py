@@ -6,10 +6,11 @@ A *degradation* (Completion, Deblurring, SuperResolution) says how a kind of obs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -334,22 +335,38 @@ class TrainingDistribution:
     """The degradations trained on, a third each; one (A, sigma) per batch.
 
     Gaussian deblurring with sigma_b ~ U[0, 4], super-resolution by 1, 2 or 4 (bicubic), completion
-    with a share U[0, 0.99] of the pixels dropped; noise std ~ U[0, sigma_max]. With several kernels
-    each pair of a kernel and a factor is as likely as another.
+    with a share U[0, 0.99] of the pixels dropped; noise std ~ U[sigma_min, sigma_max], or with a
+    uniform logarithm. With several kernels each pair of a kernel and a factor is as likely as
+    another.
+
+    Raises:
+        ValueError: sigma_min exceeds sigma_max, or is 0 where the logarithm is drawn.
     """
 
     sigma_max: float = 50 / 255
+    sigma_min: float = 0.0
+    noise: Literal["uniform", "log_uniform"] = "uniform"
     sigma_b_max: float = 4.0
     factors: tuple[int, ...] = (1, 2, 4)
     kernels: tuple[str, ...] = ("bicubic",)
     drop_max: float = 0.99
     shared_masks: bool = True
 
+    def __post_init__(self) -> None:
+        lowest = 0.0 if self.noise == "uniform" else math.ulp(0.0)
+        if not lowest <= self.sigma_min <= self.sigma_max:
+            raise ValueError(
+                f"sigma_min must be at most sigma_max, {self.sigma_max:g}, and over 0 with "
+                f"log_uniform noise; got {self.sigma_min:g}"
+            )
+
     @staticmethod
     def of(training_problems: Mapping[str, Any]) -> TrainingDistribution:
         """From the section ``training_problems`` of the configuration."""
         return TrainingDistribution(
             sigma_max=training_problems["sigma_max_255"] / 255,
+            sigma_min=training_problems["sigma_min_255"] / 255,
+            noise=training_problems["noise"],
             sigma_b_max=training_problems["sigma_b_max"],
             factors=tuple(training_problems["factors"]),
             kernels=tuple(training_problems["kernels"]),
@@ -360,7 +377,7 @@ class TrainingDistribution:
     def draw(self, randomness: Randomness) -> Degradation:
         """One degradation."""
         kind, level, noise = randomness.uniform((3,)).tolist()
-        sigma = self.sigma_max * noise
+        sigma = self._sigma(noise)
         if kind < 1 / 3:
             return Deblurring(sigma_b=self.sigma_b_max * level, sigma=sigma)
         if kind < 2 / 3:
@@ -368,6 +385,11 @@ class TrainingDistribution:
             kernel, factor = pairs[int(level * len(pairs))]
             return SuperResolution(factor, kernel, sigma)
         return Completion(keep=1 - self.drop_max * level, sigma=sigma, shared=self.shared_masks)
+
+    def _sigma(self, u: float) -> float:
+        if self.noise == "log_uniform":
+            return self.sigma_min * math.exp(u * math.log(self.sigma_max / self.sigma_min))
+        return self.sigma_min + (self.sigma_max - self.sigma_min) * u
 
 
 def _crop_top_left(x: Tensor, multiple: int) -> Tensor:

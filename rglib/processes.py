@@ -64,6 +64,9 @@ class Processes(Protocol):
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on one of them."""
 
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """The shares (B, ...) of all processes as one batch (count B, ...), on the CPU."""
+
     def shared(self, make: Callable[[], Any]) -> Any:
         """What the first process makes, for all; tensors may be on the CPU then."""
 
@@ -85,6 +88,10 @@ class Alone:
     def any(self, flag: bool) -> bool:
         """The flag."""
         return flag
+
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """The batch."""
+        return tensor.cpu()
 
     def shared(self, make: Callable[[], Any]) -> Any:
         """What is made."""
@@ -142,6 +149,13 @@ class Group:
         flags = torch.tensor(int(flag))
         distributed.all_reduce(flags)
         return bool(flags)
+
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """The shares of all processes, in the order of their ranks."""
+        own = tensor.cpu().contiguous()
+        shares = [torch.empty_like(own) for _ in range(self.share.count)]
+        distributed.all_gather(shares, own)
+        return torch.cat(shares)
 
     def shared(self, make: Callable[[], Any]) -> Any:
         """What the first process makes, of what checkpoints may hold, its tensors on the CPU."""

@@ -232,10 +232,10 @@ def overfit(
     constant = {"lr": lr, "schedule": {"step": {"every": steps + 1, "gamma": 1.0}}, "ema": None}
     entry = {**settings.entry, "optimiser": settings.entry["optimiser"] | constant}
     run = trainer(replace(settings, entry=entry), files)
-    batch = torch.from_numpy(run.crops.crops(0)).to(run.device).float() / 255
+    batch = replace(run.batch(), kept=None)  # to its fixed point each time, which the loss is of
 
     def loss() -> float:
-        return run.stage.objective(run.networks, batch, 0, settings.seed).total.item()
+        return run.stage.objective(run.networks, batch).total.item()
 
     before = loss()
     for _ in range(steps):

@@ -24,7 +24,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rglib.checkpoint import Checkpoints
 from rglib.files import replacing, writing
-from rglib.objectives.losses import Losses, Objective
+from rglib.kept import Keep, Pool
+from rglib.objectives.losses import Batch, Losses, Objective
 from rglib.optimisers import optimisers
 from rglib.processes import ALONE, Processes
 from rglib.progress import progress
@@ -93,6 +94,7 @@ class Stage:
         schedule: the course of the learning rate.
         clip: largest norm of the gradient over all networks; None leaves it alone.
         ema: decay of the average of the weights that is the result; None takes the last weights.
+        keep: has batches live across updates; None visits each once.
         seed: of noise, masks and problems.
         log_every: steps between rows of the history.
         monitor_every: steps between calls of the monitor; None never.
@@ -106,6 +108,7 @@ class Stage:
     muon: float | None = None
     clip: float | None = None
     ema: float | None = None
+    keep: Keep | None = None
     seed: int = 0
     log_every: int = 50
     monitor_every: int | None = None
@@ -159,6 +162,7 @@ class Trainer:
             name: optimiser.param_groups[0]["lr"] for name, optimiser in self.optimisers.items()
         }
         self.average = [p.detach().clone() for p in self.parameters]
+        self.pool = None if stage.keep is None else Pool(stage.keep)
         self.step = 0
         self.skipped_in_a_row = 0
         self.history: list[dict[str, float]] = []
@@ -195,15 +199,28 @@ class Trainer:
             with replacing(self.folder / "history.csv") as partial:
                 pd.DataFrame(self.history).to_csv(partial, index=False)
 
-    def update(self, x_hat: Tensor) -> Row:
-        """One step on this process's share (B, 3, H, W) of a batch in [0, 1].
+    def batch(self) -> Batch:
+        """What the present step is taken on, a new batch or the next in turn of those that live."""
+        if self.pool is None:
+            drawn_at, x_hat, kept = self.step, self._draw(self.step), None
+        else:
+            drawn_at, x_hat, kept = self.pool.visit(self.step, self._draw)
+        return Batch(x_hat, drawn_at, self.stage.seed, self.processes.share, kept)
+
+    def _draw(self, step: int) -> Tensor:
+        """The crops of a step, or a process's share of them: (B, 3, H, W) in [0, 1]."""
+        crops = torch.from_numpy(self.processes.share.of(self.crops.crops(step)))
+        return crops.to(self.device).float() / 255
+
+    def update(self, batch: Batch) -> Row:
+        """One step on this process's share of a batch.
 
         Returns:
             The log's row, or {}, as always on other processes than the first.
         """
-        stage, share = self.stage, self.processes.share
+        stage = self.stage
         self._set_rates()
-        losses = stage.objective(self.networks, x_hat, self.step, stage.seed, share)
+        losses = stage.objective(self.networks, batch)
         logged = self.step % stage.log_every == 0 or self.step == stage.steps - 1
         row = self._row(losses) if logged else {}
         for parameter in self.parameters:
@@ -235,15 +252,17 @@ class Trainer:
         )
         with counted as advance, self._writer() as writer:
             while self.step < stage.steps:
-                crops = self.crops.crops(self.step)
-                batch = torch.from_numpy(self.processes.share.of(crops)).to(self.device)
-                row = self.update(batch.float() / 255)
+                batch = self.batch()
+                row = self.update(batch)
                 if row and writer:
-                    rate = len(crops) * (self.step - first) / (time.monotonic() - began)
+                    images = len(batch.x_hat) * self.processes.share.count
+                    rate = images * (self.step - first) / (time.monotonic() - began)
                     self._log(row | {"images_per_second": rate}, writer)
                 advance(note=f"loss {row['loss']:.4g}" if row else None)
+                late = time.monotonic() - saved > stage.checkpoint_seconds
                 stop = self.processes.any(asked_to_stop())
-                if stop or time.monotonic() - saved > stage.checkpoint_seconds:
+                # all processes save or none does: kept iterates are gathered from all of them
+                if self.processes.any(late or stop):
                     self.save()
                     saved = time.monotonic()
                 if stop:
@@ -273,7 +292,8 @@ class Trainer:
             self.processes.average(reached)
             own[f"loss_{name}"] = term.item()
             own[f"gradient_{name}"] = torch.stack([g.norm() for g in reached]).norm().item()
-        means = self.processes.means(own | losses.statistics)
+        said = {name: float(value) for name, value in losses.statistics.items()}
+        means = self.processes.means(own | said)
         statistics = {name: means.pop(name) for name in losses.statistics}
         return row | means | self._health() | statistics
 
@@ -319,8 +339,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint, and the history."""
+        state = self._state()
         if self.processes.first:
-            self.checkpoints.save(self._state())
+            self.checkpoints.save(state)
             self.write_history()
 
     def _state(self) -> dict[str, Any]:
@@ -332,6 +353,7 @@ class Trainer:
             "optimisers": {name: one.state_dict() for name, one in self.optimisers.items()},
             "average": self.average,
             "history": self.history,
+            "kept": {} if self.pool is None else self.pool.state(self.processes.gathered),
         }
 
     def _resume(self) -> None:
@@ -345,6 +367,9 @@ class Trainer:
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
         self.average = [tensor.to(self.device) for tensor in state["average"]]
+        if self.pool is not None:
+            share = self.processes.share
+            self.pool.load(state["kept"], lambda batch: share.of(batch).to(self.device))
         if self.step and self.processes.first:
             LOGGER.info("resumed at step %d of %d", self.step, self.stage.steps)
 

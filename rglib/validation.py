@@ -400,6 +400,31 @@ def _sections(config: Config) -> Iterator[Mistake]:
                 yield Mistake(("stages", name, section), text)
 
 
+def _sections_together(config: Config) -> Iterator[Mistake]:
+    """What the keys of a section that stages read cannot be together."""
+    for name, stage in config["stages"].items():
+        for section in sections_of(stage):
+            own = ("stages", name) if section in stage else ()
+            for key, text in TOGETHER[section](config[section] | stage.get(section, {})):
+                yield Mistake((*own, section, key), text)
+
+
+def _kept(equilibrium: Config) -> Iterator[tuple[str, str]]:
+    if equilibrium["keep"] is not None and is_own(equilibrium["solver"]):
+        yield "keep", "is not allowed with a solver of your own; must be null"
+
+
+def _noise(problems: Config) -> Iterator[tuple[str, str]]:
+    least, most = problems["sigma_min_255"], problems["sigma_max_255"]
+    if least > most:
+        yield "sigma_min_255", f"{least} is not allowed; must be at most sigma_max_255, {most}"
+    elif least == 0 and problems["noise"] == "log_uniform":
+        yield "sigma_min_255", "0 is not allowed with noise: log_uniform; must be greater than 0"
+
+
+TOGETHER = {"equilibrium": _kept, "training_problems": _noise}
+
+
 def _weights(config: Config) -> Iterator[Mistake]:
     stages = config["stages"]
     for name, sources in config["weights"].items():
@@ -496,6 +521,7 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
     (_starts, ("stages",)),
     (_circles, ("init", "stages", "weights")),
     (_sections, ("stages",)),
+    (_sections_together, ("stages", "equilibrium", "training_problems")),
     (_weights, ("stages", "weights")),
     (_weights_needed, ("init", "methods", "stages", "weights")),
     (_data_sets, ("data", "tuning")),

@@ -17,6 +17,7 @@ from rglib.ablation_table import ablation_table, ablations_markdown, description
 from rglib.ablations import active, expanded, left_out, overlaid, references
 from rglib.fixed_point import StoppingRule
 from rglib.objectives.equilibrium import Equilibrium
+from rglib.objectives.losses import Batch
 from rglib.problems import Completion, SeededStep, SuperResolution, TrainingDistribution, observe
 from rglib.provenance import configuration_hash
 from rglib.results import RESULT_COLUMNS, summarise, write_csv
@@ -247,7 +248,7 @@ def test_where_the_iterations_start(x0):
     x_hat = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     objective = Equilibrium(forward_backward=1.0, stop=StoppingRule(max_iterations=1), x0=x0)
     step = next(k for k, d in enumerate(draws(objective.distribution)) if isinstance(d, Completion))
-    objective({"P": P}, x_hat, step, 0)
+    objective({"P": P}, Batch(x_hat, step, 0))
     randomness = SeededStep(0, step)
     seen = observe(objective.distribution.draw(randomness), x_hat, randomness)
     A, y = seen.problem.A, seen.y
@@ -261,7 +262,9 @@ def test_the_fixed_point_of_a_contraction_does_not_depend_on_the_start():
     x_hat = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     stop = StoppingRule(max_iterations=100, tolerance=0)
     objective = Equilibrium(forward_backward=1.0, stop=stop)
-    totals = [replace(objective, x0=x0)(networks, x_hat, 1, 0).total for x0 in ("test", "adjoint")]
+    totals = [
+        replace(objective, x0=x0)(networks, Batch(x_hat, 1, 0)).total for x0 in ("test", "adjoint")
+    ]
     torch.testing.assert_close(*totals)
 
 

@@ -25,9 +25,10 @@ from rglib.launch import Job, torchrun
 from rglib.networks import build, load_weights
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import StepRandomness
+from rglib.objectives.losses import Batch, StepRandomness
 from rglib.objectives.pnpreg import PnPReG
 from rglib.objectives.residual_start import ResidualStart
+from rglib.problems import SeededStep
 from rglib.processes import ALONE, WHOLE, Group, Share
 from rglib.provenance import configuration_hash
 from rglib.training import Cosine, Interrupted, Stage, Trainer
@@ -162,12 +163,15 @@ def test_only_the_first_process_logs(trained):
 
 def test_shares_together_are_what_one_process_draws():
     for draw in ("uniform", "normal"):
-        whole = getattr(StepRandomness.of(3, 5, WHOLE), draw)((6, 3, 4, 4))
+        whole = getattr(StepRandomness(SeededStep(3, 5), WHOLE), draw)((6, 3, 4, 4))
         shares = [
-            getattr(StepRandomness.of(3, 5, Share(i, 3)), draw)((2, 3, 4, 4)) for i in range(3)
+            getattr(StepRandomness(SeededStep(3, 5), Share(i, 3)), draw)((2, 3, 4, 4))
+            for i in range(3)
         ]
         assert torch.equal(torch.cat(shares), whole)
-        problem = [getattr(StepRandomness.of(3, 5, Share(i, 3)), draw)((3,)) for i in range(3)]
+        problem = [
+            getattr(StepRandomness(SeededStep(3, 5), Share(i, 3)), draw)((3,)) for i in range(3)
+        ]
         assert all(torch.equal(seen, problem[0]) for seen in problem)
 
 
@@ -206,9 +210,9 @@ def test_processes_with_other_numbers_of_iterations_wait_for_one_another(tmp_pat
 class SometimesOnOne(Sometimes):
     """Without a finite loss or gradient on the second process alone."""
 
-    def __call__(self, networks, x_hat, step, seed, share):
-        steps = self.nan_steps if share.index == 1 else frozenset()
-        return Sometimes(steps, self.broken)(networks, x_hat, step, seed, share)
+    def __call__(self, networks, batch):
+        steps = self.nan_steps if batch.share.index == 1 else frozenset()
+        return Sometimes(steps, self.broken)(networks, batch)
 
 
 def skip(folder, group):
@@ -218,7 +222,7 @@ def skip(folder, group):
         run = trainer(folder / broken, replace(STAGE, objective=objective), processes=group)
         seen[broken] = []
         for _ in range(6):
-            run.update(torch.zeros(1, 3, 8, 8))
+            run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
             seen[broken].append((run.parameters[0].detach().clone(), run.skipped_in_a_row))
     return seen
 

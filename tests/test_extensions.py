@@ -16,6 +16,7 @@ from rglib.fixed_point import Outcome, StoppingRule, solve, solver_named
 from rglib.grids import targets, task_of
 from rglib.iterations import RegularizedGradient
 from rglib.networks import build, for_inference, load_into, save_weights
+from rglib.objectives.losses import Batch
 from rglib.operators import Downsample
 from rglib.problems import PROBLEMS, DataGradient, degradations, observe_image
 from rglib.provenance import code_hash
@@ -140,7 +141,9 @@ def test_an_objective_has_its_sections_and_with_a_large_delta_half_of_deqgds_los
         (stage["objective"], {"delta_255": 1e6}),
     ):
         G = tiny("G")
-        losses.append(configuration.objective(name, options, shared)({"G": G}, x_hat, 0, 0).total)
+        losses.append(
+            configuration.objective(name, options, shared)({"G": G}, Batch(x_hat, 0, 0)).total
+        )
         slopes.append(torch.autograd.grad(losses[-1], list(G.parameters())))
     assert losses[1].item() == pytest.approx(losses[0].item() / 2)
     for ours, square in zip(slopes[1], slopes[0], strict=True):

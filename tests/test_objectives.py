@@ -6,6 +6,7 @@ import torch
 from rglib.fixed_point import StoppingRule
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
+from rglib.objectives.losses import Batch
 from rglib.objectives.pnpreg import PnPReG
 from rglib.objectives.residual_start import ResidualStart
 from rglib.problems import (
@@ -72,7 +73,7 @@ class Spy:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_losses_are_a_pure_function_of_seed_and_step(name, networks):
     def total(step, seed):
-        return OBJECTIVES[name](networks, photos(), step, seed).total.item()
+        return OBJECTIVES[name](networks, Batch(photos(), step, seed)).total.item()
 
     first = total(4, 0)
     torch.manual_seed(99)
@@ -84,7 +85,7 @@ def test_losses_are_a_pure_function_of_seed_and_step(name, networks):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_gradient_reaches_exactly_the_networks_that_learn(name, networks):
     objective = OBJECTIVES[name]
-    total = objective(networks, photos(), 0, 0).total
+    total = objective(networks, Batch(photos(), 0, 0)).total
     reached = {role for role, network in networks.items() if gradients(total, network).any()}
     assert reached == set(objective.learns)
 
@@ -93,7 +94,7 @@ def test_the_gradient_reaches_exactly_the_networks_that_learn(name, networks):
 def test_networks_that_are_neither_learned_nor_used_are_not_needed(name, networks):
     objective = OBJECTIVES[name]
     needed = {role: networks[role] for role in (*objective.learns, *objective.uses)}
-    assert objective(needed, photos(), 0, 0).total.isfinite()
+    assert objective(needed, Batch(photos(), 0, 0)).total.isfinite()
 
 
 def test_which_networks_each_stage_learns():
@@ -153,7 +154,7 @@ def step_that_draws(kind):
 def test_losses_and_gradients_are_those_of_algorithm_1(kind, networks):
     step = step_that_draws(kind)
     stop = StoppingRule(max_iterations=5, tolerance=0, guard=float("inf"))
-    losses = replace(RERG, stop=stop)(networks, photos(), step, seed=3)
+    losses = replace(RERG, stop=stop)(networks, Batch(photos(), step, 3))
     expected = algorithm_1(networks["P"], networks["G"], photos(), step, seed=3)
     weights = {"FB": 1.0, "link": 0.1, "GD": 0.1}  # eq. (30)
     assert set(losses.terms) == set(weights)
@@ -170,7 +171,7 @@ def test_losses_and_gradients_are_those_of_algorithm_1(kind, networks):
 def test_terms_of_the_inverse_jacobian_change_the_gradients_and_no_loss(networks):
     one_map = replace(RERG, stop=StoppingRule(max_iterations=5))
     few = replace(one_map, backward_terms=2)
-    jfb, neumann = (objective(networks, photos(), 0, 0) for objective in (one_map, few))
+    jfb, neumann = (objective(networks, Batch(photos(), 0, 0)) for objective in (one_map, few))
     for name, role in (("FB", "P"), ("GD", "G"), ("link", "P")):
         assert torch.equal(jfb.terms[name], neumann.terms[name])
         ours, theirs = (gradients(o.terms[name], networks[role]) for o in (jfb, neumann))
@@ -178,7 +179,7 @@ def test_terms_of_the_inverse_jacobian_change_the_gradients_and_no_loss(networks
 
 
 def test_l_fb_teaches_p_alone_l_gd_teaches_g_alone_and_the_link_teaches_both(networks):
-    terms = RERG(networks, photos(), 0, 0).terms
+    terms = RERG(networks, Batch(photos(), 0, 0)).terms
     taught = {
         name: {role for role in "PG" if gradients(term, networks[role]).any()}
         for name, term in terms.items()
@@ -187,27 +188,27 @@ def test_l_fb_teaches_p_alone_l_gd_teaches_g_alone_and_the_link_teaches_both(net
 
 
 def test_in_rg1_g_learns_from_the_link_alone(networks):
-    losses = RG1(networks, photos(), 0, 0)
+    losses = RG1(networks, Batch(photos(), 0, 0))
     G = networks["G"]
     assert torch.equal(gradients(losses.total, G), gradients(losses.terms["link"], G))
 
 
 def test_deqgd_never_calls_p(networks):
     spy = Spy(networks["P"])
-    DEQGD({"P": spy, "G": networks["G"]}, photos(), 0, 0)
+    DEQGD({"P": spy, "G": networks["G"]}, Batch(photos(), 0, 0))
     assert spy.inputs == []
 
 
 def test_one_graded_pass_of_p_serves_both_losses_at_x_f(networks):
     spy = Spy(networks["P"])
-    RG1(networks | {"P": spy}, photos(), 0, 0)
+    RG1(networks | {"P": spy}, Batch(photos(), 0, 0))
     assert [p.requires_grad for p in spy.outputs].count(True) == 1
 
 
 def test_the_link_can_be_read_literally(networks):
     step = step_that_draws(Deblurring)
     literal = replace(RG1, link_variance="literal", stop=StoppingRule(5, tolerance=0))
-    ours = literal(networks, photos(), step, 3).terms["link"]
+    ours = literal(networks, Batch(photos(), step, 3)).terms["link"]
     expected = algorithm_1(*networks.values(), photos(), step, 3, literal_link=True)["link"]
     theirs = 0.1 * gradients(expected, networks["G"])  # about proportional to the variance
     assert (gradients(ours, networks["G"]) - theirs).norm() <= 1e-3 * theirs.norm()
@@ -222,26 +223,26 @@ def diagonal_prior(size=32):
 @pytest.mark.parametrize("kind", [Deblurring, SuperResolution, Completion])
 def test_the_link_loss_of_a_linear_prior_is_zero(kind):
     step = step_that_draws(kind)
-    link = RG1(diagonal_prior(), photos(), step, 3).terms["link"]
+    link = RG1(diagonal_prior(), Batch(photos(), step, 3)).terms["link"]
     literal = replace(RG1, link_variance="literal")
     assert link < 1e-12
-    assert literal(diagonal_prior(), photos(), step, 3).terms["link"] > 1e4 * link
+    assert literal(diagonal_prior(), Batch(photos(), step, 3)).terms["link"] > 1e4 * link
 
 
 def test_statistics_tell_how_the_fixed_points_ended(networks):
     stop = StoppingRule(max_iterations=3, tolerance=1e9)  # converged at once
-    statistics = replace(RERG, stop=stop)(networks, photos(), 0, 0).statistics
+    statistics = replace(RERG, stop=stop)(networks, Batch(photos(), 0, 0)).statistics
     assert statistics["f_iterations"] == statistics["g_iterations"] == 1
     assert statistics["f_converged"] == statistics["g_converged"] == 1
     assert 0 <= statistics["sigma"] <= 50 / 255
     stop = StoppingRule(max_iterations=3, guard=1e-9)
-    statistics = replace(RERG, stop=stop)(networks, photos(), 0, 0).statistics
+    statistics = replace(RERG, stop=stop)(networks, Batch(photos(), 0, 0)).statistics
     assert statistics["f_diverged"] == statistics["g_diverged"] == 1
 
 
 def test_a_map_without_finite_values_makes_the_loss_non_finite_so_that_the_update_is_skipped():
     broken = {"P": lambda z, sigma: z * torch.nan, "G": lambda x: x * torch.nan}
-    losses = RERG(broken, photos(), 0, 0)
+    losses = RERG(broken, Batch(photos(), 0, 0))
     assert losses.statistics["f_non_finite"] == losses.statistics["g_non_finite"] == 1
     assert not any(term.isfinite() for term in losses.terms.values())
 
@@ -252,7 +253,7 @@ def test_a_map_without_finite_values_makes_the_loss_non_finite_so_that_the_updat
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
 def test_pnpregs_loss_is_the_formula_of_the_released_code(step, networks):
     P, G = Spy(networks["P"]), Spy(networks["G"])
-    losses = PnPReG()({"P": P, "G": G}, photos(), step, seed=1)
+    losses = PnPReG()({"P": P, "G": G}, Batch(photos(), step, 1))
     ((z, s),), (p,), (G_p,) = P.inputs, P.outputs, G.outputs
     assert G.inputs[0][0] is p
     delta = 1 if step % 2 == 0 else 0
@@ -270,7 +271,7 @@ def noise_levels(objective, steps, tiny):
     added, told = [], []
     for step in steps:
         P = Spy(lambda z, s: z)
-        objective({"P": P, "G": tiny("G")}, photos(batch=4), step, seed=0)
+        objective({"P": P, "G": tiny("G")}, Batch(photos(batch=4), step, 0))
         ((z, s),) = P.inputs
         added += (z - photos(batch=4)).flatten(1).std(dim=1).tolist()
         told += s.flatten().tolist()
@@ -292,7 +293,7 @@ def test_a_mismatched_step_tells_p_another_noise_level(tiny):
 
 @pytest.mark.parametrize(("step", "terms"), [(0, {"link", "denoising"}), (1, {"link"})])
 def test_pnpregs_link_teaches_both_networks_and_nothing_is_detached(step, terms, networks):
-    losses = PnPReG()(networks, photos(), step, 0)
+    losses = PnPReG()(networks, Batch(photos(), step, 0))
     assert set(losses.terms) == terms
     assert gradients(losses.terms["link"], networks["P"]).any()
     assert gradients(losses.terms["link"], networks["G"]).any()
@@ -300,15 +301,15 @@ def test_pnpregs_link_teaches_both_networks_and_nothing_is_detached(step, terms,
 
 def test_pnpregs_probe_noise_is_seen_by_g_alone(networks):
     P, G = Spy(networks["P"]), Spy(networks["G"])
-    losses = PnPReG(probe_noise=0.1)({"P": P, "G": G}, photos(), 0, 0)
-    plain = PnPReG()(networks, photos(), 0, 0)
+    losses = PnPReG(probe_noise=0.1)({"P": P, "G": G}, Batch(photos(), 0, 0))
+    plain = PnPReG()(networks, Batch(photos(), 0, 0))
     torch.testing.assert_close(losses.terms["denoising"], plain.terms["denoising"])
     assert not torch.equal(G.inputs[0][0], P.outputs[0])
 
 
 def test_the_denoisers_loss_is_the_mean_absolute_error(networks):
     P = Spy(networks["P"])
-    losses = Denoising()({"P": P}, photos(), 0, 0)
+    losses = Denoising()({"P": P}, Batch(photos(), 0, 0))
     torch.testing.assert_close(losses.total, (P.outputs[0] - photos()).abs().mean())
 
 
@@ -316,7 +317,7 @@ def test_the_denoisers_loss_is_the_mean_absolute_error(networks):
 def test_g_starts_towards_the_residual_of_a_frozen_p(step, networks):
     s = 20 / 255
     P, G = Spy(networks["P"]), Spy(networks["G"])
-    losses = ResidualStart(s=s)({"P": P, "G": G}, photos(), step, 0)
+    losses = ResidualStart(s=s)({"P": P, "G": G}, Batch(photos(), step, 0))
     (x,), (G_x,) = G.inputs[0], G.outputs
     target = (x - networks["P"](x, s)) / s**2
     torch.testing.assert_close(losses.total, s**2 * ((G_x - target) ** 2).mean())
@@ -330,5 +331,5 @@ def test_the_start_for_g_has_no_loss_where_g_is_the_residual():
     def P(z, sigma):
         return prior["P"](z, sigma if isinstance(sigma, float) else sigma.view(-1, 1, 1, 1))
 
-    losses = ResidualStart(s=s)(exact | {"P": P}, photos(), 0, 0)
+    losses = ResidualStart(s=s)(exact | {"P": P}, Batch(photos(), 0, 0))
     assert losses.total < 1e-12

@@ -24,7 +24,7 @@ from rglib.fixed_point import StoppingRule
 from rglib.networks import build
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Losses
+from rglib.objectives.losses import Batch, Losses
 from rglib.training import Cosine, Interrupted, Stage, StepDecay, Trainer, TrainingError
 
 CPU = torch.device("cpu")
@@ -285,9 +285,9 @@ class Sometimes:
     learns: tuple[str, ...] = ("P",)
     uses: tuple[str, ...] = ()
 
-    def __call__(self, networks, x_hat, step, seed, share):
+    def __call__(self, networks, batch):
         loss = sum(p.square().sum() for p in networks["P"].parameters())
-        if step in self.nan_steps:
+        if batch.step in self.nan_steps:
             weight = next(iter(networks["P"].parameters()))
             # the square root of 0 has an infinite slope
             loss = loss * torch.nan if self.broken == "loss" else loss + (0 * weight).sum().sqrt()
@@ -300,7 +300,7 @@ def test_a_non_finite_update_is_skipped_and_counted(broken, make):
     run = make(replace(DENOISER, objective=objective, ema=None, log_every=1, clip=1.0))
     seen = []
     for _ in range(6):
-        run.update(torch.zeros(1, 3, 8, 8))
+        run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
         seen.append((run.parameters[0].detach().clone(), run.skipped_in_a_row))
     assert [skipped for _, skipped in seen] == [0, 0, 1, 2, 0, 0]
     moved = [not torch.equal(a, b) for (a, _), (b, _) in pairwise(seen)]
@@ -314,7 +314,7 @@ def test_a_skipped_update_changes_nothing_that_adam_remembers(make):
     for nan_steps, steps in (frozenset(), 5), (frozenset({1, 3, 4}), 8):
         run = make(replace(stage, objective=Sometimes(nan_steps)))
         for _ in range(steps):
-            run.update(torch.zeros(1, 3, 8, 8))
+            run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
         results.append(run.result())
     assert_same_bits(*results)
 
@@ -344,7 +344,7 @@ def test_updates_are_adams_with_the_scheduled_rate_and_clipped_gradients(make, t
     run, expected = make(stage), tiny("P")
     adam = torch.optim.Adam(expected.parameters())
     for step in range(5):
-        run.update(torch.zeros(1, 3, 8, 8))
+        run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
         adam.zero_grad()
         sum(p.square().sum() for p in expected.parameters()).backward()
         norm = torch.cat([p.grad.flatten() for p in expected.parameters()]).norm()
@@ -360,7 +360,8 @@ def test_the_result_is_the_average_of_the_weights_where_the_stage_says_so(make):
     run = make(replace(DENOISER, ema=0.5))
     average = [p.detach().clone() for p in run.parameters]
     for step in range(8):
-        run.update(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(step)))
+        x_hat = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(step))
+        run.update(Batch(x_hat, step, 0))
         decay = min(0.5, (1 + step) / (10 + step))
         pairs = zip(average, run.parameters, strict=True)
         average = [decay * a + (1 - decay) * p.detach() for a, p in pairs]
@@ -377,9 +378,9 @@ def test_networks_that_are_only_used_stay_as_they_are(tiny, tmp_path):
         learns = ("G",)
         uses = ("P",)
 
-        def __call__(self, networks, x_hat, step, seed, share):
-            target = networks["P"](x_hat, 0.1)
-            return Losses({"distance": (networks["G"](x_hat) - target).square().mean()})
+        def __call__(self, networks, batch):
+            target = networks["P"](batch.x_hat, 0.1)
+            return Losses({"distance": (networks["G"](batch.x_hat) - target).square().mean()})
 
     networks = {"P": tiny("P"), "G": tiny("G")}
     before = {role: [p.clone() for p in net.parameters()] for role, net in networks.items()}
@@ -394,10 +395,10 @@ def test_networks_that_are_only_used_stay_as_they_are(tiny, tmp_path):
 def test_training_on_one_batch_lowers_its_loss(objective, make):
     stage = replace(DENOISER, objective=objective, schedule=StepDecay(every=100, gamma=1.0))
     run = make(replace(stage, lr=2e-3, ema=None))
-    batch = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch = Batch(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), 0, 0)
 
     def loss():
-        return run.stage.objective(run.networks, batch, 0, 0).total.item()
+        return run.stage.objective(run.networks, batch).total.item()
 
     before = loss()
     for _ in range(25):
@@ -435,7 +436,7 @@ def test_a_row_has_each_loss_its_gradient_and_how_the_fixed_points_ended(make):
 def test_the_gradient_norm_of_a_term_is_over_all_networks(make):
     run = make(replace(DENOISER, objective=Sometimes(), log_every=1))
     size = torch.cat([p.detach().flatten() for p in run.parameters]).norm().item()
-    row = run.update(torch.zeros(1, 3, 8, 8))
+    row = run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
     assert row["loss_size"] == pytest.approx(size**2)
     assert row["gradient_size"] == pytest.approx(2 * size)
 

@@ -201,6 +201,8 @@ LINES = [
     ("equilibrium.max_iterations", 0, "0 is not allowed; must be at least 1"),
     ("equilibrium.link_variance", "eta", "must be one of theorem, literal"),
     ("training_problems.sigma_max_255", 300, "300 is not allowed; must be at most 255"),
+    ("training_problems.sigma_min_255", 51, "51 is not allowed; must be at most sigma_max_255, 50"),
+    ("equilibrium.backward_map", "implicit", "must be one of gradient, semi_implicit"),
     ("training_problems.factors", [], "must be a list of at least one whole number"),
     ("training_problems.factors", [2, 2], "must be a list without repetitions"),
     ("equilibrium.per_image", "yes", "'yes' is not allowed; must be true or false"),
@@ -250,6 +252,17 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, text):
 @pytest.mark.parametrize(
     "path, value, line",
     [
+        (
+            "training_problems.noise",
+            "log_uniform",
+            "training_problems.sigma_min_255: 0 is not allowed with noise: log_uniform",
+        ),
+        (
+            "stages.rg1.training_problems",
+            {"sigma_min_255": 60},
+            "stages.rg1.training_problems.sigma_min_255: 60 is not allowed; must be at most",
+        ),
+        ("equilibrium.keep", {"batches": 4}, "equilibrium.keep.visits: is missing; it has"),
         ("network.widths.2", 0, "network.widths[2]: 0 is not allowed; must be at least 1"),
         ("data.train.0", "bsds500", "data.train[0]: 'bsds500' is not allowed; must be one of"),
         ("data.validation.0", "embedded_train", "data.validation[0]: 'embedded_train' is not"),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from rglib.objectives.losses import (
+    Batch,
     Losses,
     Networks,
-    StepRandomness,
     noise_like,
     uniform_per_image,
 )
-from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -24,10 +21,8 @@ class Denoising:
     learns: tuple[str, ...] = ("P",)
     uses: tuple[str, ...] = ()
 
-    def __call__(
-        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
-    ) -> Losses:
-        randomness = StepRandomness.of(seed, step, share)
+    def __call__(self, networks: Networks, batch: Batch) -> Losses:
+        x_hat, randomness = batch.x_hat, batch.randomness
         s = uniform_per_image(randomness, x_hat, self.sigma_max)
         z = x_hat + s * noise_like(randomness, x_hat)
         p = networks["P"](z, s.flatten())

@@ -10,16 +10,27 @@ from torch import Tensor
 
 from rglib.fixed_point import (
     Adam,
+    KeepableSolver,
+    Map,
     Outcome,
     Picard,
-    Solution,
+    SemiImplicit,
+    SemiImplicitState,
     Solver,
     StoppingRule,
     back_propagated,
     solve,
 )
-from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
-from rglib.objectives.losses import Losses, Networks, StepRandomness, link_residual, mean_square
+from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient, SemiImplicitStep
+from rglib.objectives.losses import (
+    Batch,
+    Losses,
+    Networks,
+    Statistic,
+    link_residual,
+    log_mean_square,
+    mean_square,
+)
 from rglib.problems import (
     DataGradient,
     Observation,
@@ -27,7 +38,8 @@ from rglib.problems import (
     TrainingDistribution,
     observe,
 )
-from rglib.processes import WHOLE, Share
+
+LOSSES = {"mean_square": mean_square, "log_mean_square": log_mean_square}
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,17 @@ class Equilibrium:
     out: MTDEQ is forward_backward alone, RG1 adds the link, DEQGD is gradient_descent alone, RERG
     has all three.
 
+    Where the batch keeps its iterates (`rglib.kept`) these are taken a few steps further instead of
+    to the stopping rule.
+
     Attributes:
         stop: the stopping rule of both fixed points.
         link_variance: "theorem" takes eta_FB sigma^2 (Theorem 1), "literal" sigma^2 as eq. (28).
         backward_terms: of the Neumann series in the backward pass; 0 is Jacobian-free. The point z
             at which L_link takes P is a constant whatever their number.
+        backward_map: through which G is taught at x_g, "gradient" (g, as in the paper) or
+            "semi_implicit" (`SemiImplicitStep`, with the same fixed points).
+        loss: of each term, "mean_square" as in the paper or "log_mean_square", which is in dB.
         solver: finds x_g; the paper's is Adam with the rate eta_gd.
         x0: where both iterations start, "test" as at test time, "adjoint" at A^T y.
         distribution: the problems drawn, one per batch.
@@ -62,6 +80,8 @@ class Equilibrium:
     stop: StoppingRule = field(default_factory=StoppingRule)
     link_variance: Literal["theorem", "literal"] = "theorem"
     backward_terms: int = 0
+    backward_map: Literal["gradient", "semi_implicit"] = "gradient"
+    loss: Literal["mean_square", "log_mean_square"] = "mean_square"
     solver: Solver[Any] = field(default_factory=lambda: Adam(lr=0.05))
     x0: Literal["test", "adjoint"] = "test"
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
@@ -82,55 +102,69 @@ class Equilibrium:
     def _needs_g(self) -> bool:
         return self.gradient_descent is not None
 
-    def __call__(
-        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
-    ) -> Losses:
-        randomness = StepRandomness.of(seed, step, share)
-        seen = drawn(self.distribution, x_hat, randomness, x0=self.x0)
+    def __call__(self, networks: Networks, batch: Batch) -> Losses:
+        seen = drawn(self.distribution, batch.x_hat, batch.randomness, x0=self.x0)
         D = DataGradient(seen.problem.A, seen.y)
-        terms: dict[str, Tensor] = {}
-        statistics = {"sigma": seen.problem.sigma}
+        losses = Losses({}, {"sigma": seen.problem.sigma})
         if self._needs_f:
-            terms |= self._at_x_f(networks, seen, D, statistics)
-        if self.gradient_descent is not None:
-            terms |= self._at_x_g(networks, seen, D, statistics, self.gradient_descent)
-        return Losses(terms, statistics)
+            losses = losses.and_also(self._at_x_f(networks, seen, D, batch))
+        if self._needs_g:
+            losses = losses.and_also(self._at_x_g(networks, seen, D, batch))
+        return losses
 
     def _at_x_f(
-        self, networks: Networks, seen: Observation, D: DataGradient, statistics: dict[str, float]
-    ) -> dict[str, Tensor]:
+        self, networks: Networks, seen: Observation, D: DataGradient, batch: Batch
+    ) -> Losses:
         """L_FB and L_link at the fixed point of f; one graded pass of P serves both."""
         sigma = seen.problem.sigma
         f = ForwardBackward(networks["P"], D, sigma, self.eta_fb)
-        found = solve(Picard(), f, seen.x0, self.stop)
-        statistics |= _report("f", found)
+        x_f, _, statistics = self._found("f", Picard(), f, seen.x0, batch)
         with torch.no_grad():
-            z = f.forward_step(found.x)
-        p = back_propagated(f.prox(z), f, found.x, terms=self.backward_terms)
+            z = f.forward_step(x_f)
+        p = back_propagated(f.prox(z), f, x_f, terms=self.backward_terms)
         terms = {}
         if self.forward_backward is not None:
-            terms["FB"] = self.forward_backward * mean_square(p - seen.x_hat)
+            terms["FB"] = self.forward_backward * self._size(p - seen.x_hat)
         if self.link is not None:
             eta = self.eta_fb if self.link_variance == "theorem" else 1.0
             residual = link_residual(networks["G"](p), z, p, variance=eta * sigma**2)
-            terms["link"] = self.link * mean_square(residual)
-        return terms
+            terms["link"] = self.link * self._size(residual)
+        return Losses(terms, statistics)
 
     def _at_x_g(
-        self,
-        networks: Networks,
-        seen: Observation,
-        D: DataGradient,
-        statistics: dict[str, float],
-        weight: float,
-    ) -> dict[str, Tensor]:
-        """L_GD at a zero of D + sigma^2 G; then one plain step g with gradients."""
+        self, networks: Networks, seen: Observation, D: DataGradient, batch: Batch
+    ) -> Losses:
+        """L_GD at a zero of D + sigma^2 G; then one step of the backward map with gradients."""
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
-        found = solve(self.solver, gradient, seen.x0, self.stop)
-        statistics |= _report("g", found)
-        g = GradientStep(gradient, self.eta_gd)
-        x_g = back_propagated(g(found.x), g, found.x, terms=self.backward_terms)
-        return {"GD": weight * mean_square(x_g - seen.x_hat)}
+        found, state, statistics = self._found("g", self.solver, gradient, seen.x0, batch)
+        step = self._backward_map(gradient, found, state)
+        x_g = back_propagated(step(found), step, found, terms=self.backward_terms)
+        weight = self.gradient_descent or 0.0
+        return Losses({"GD": weight * self._size(x_g - seen.x_hat)}, statistics)
+
+    def _found(
+        self, name: str, solver: Solver[Any], F: Map, x0: Tensor, batch: Batch
+    ) -> tuple[Tensor, Any, dict[str, Statistic]]:
+        """Where the iteration ends: x, the solver's state where it is kept, and what to report."""
+        if batch.kept is None:
+            found = solve(solver, F, x0, self.stop)
+            shares = {f"{name}_{o.name.lower()}": found.share(o) for o in Outcome}
+            return found.x, None, {f"{name}_iterations": found.iterations.float().mean(), **shares}
+        if not isinstance(solver, KeepableSolver):
+            raise TypeError(f"{type(solver).__name__} cannot keep its iterates: see KeepableSolver")
+        x, state, lost = batch.kept.advance(name, solver, F, x0)
+        return x, state, {f"{name}_restarted": lost.float().mean()}
+
+    def _backward_map(self, gradient: RegularizedGradient, x: Tensor, state: Any) -> Map:
+        if self.backward_map == "gradient":
+            return GradientStep(gradient, self.eta_gd)
+        if not isinstance(state, SemiImplicitState):
+            with torch.no_grad():
+                state = SemiImplicit().init(gradient, x)
+        return SemiImplicitStep(gradient, state.tau)
+
+    def _size(self, error: Tensor) -> Tensor:
+        return LOSSES[self.loss](error)
 
 
 def drawn(
@@ -142,8 +176,3 @@ def drawn(
     """
     seen = observe(distribution.draw(randomness), x_hat.cpu(), randomness).to(x_hat.device)
     return replace(seen, x0=seen.problem.A.adjoint(seen.y)) if x0 == "adjoint" else seen
-
-
-def _report(name: str, found: Solution) -> dict[str, float]:
-    shares = {f"{name}_{o.name.lower()}": found.share(o) for o in Outcome}
-    return {f"{name}_iterations": found.iterations.float().mean().item(), **shares}

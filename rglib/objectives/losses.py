@@ -13,18 +13,52 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from rglib.kept import KeptIterates
 from rglib.problems import Randomness, SeededStep
 from rglib.processes import WHOLE, Share
 
+LEAST_ERROR = 1e-10  # 100 dB: below it there is nothing to learn
+Statistic = float | Tensor
 Networks = Mapping[str, nn.Module]  # "P" and "G", as far as the objective needs them
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What an objective is given at a step, and what all its random draws are a function of.
+
+    Attributes:
+        x_hat: ground truth (B, 3, H, W) in [0, 1]; of several processes each has its share.
+        step: of training (from 0) at which the batch was drawn.
+        seed: of the training.
+        share: the part of a larger batch that this is.
+        kept: iterates that live across updates; None where a batch is visited once.
+    """
+
+    x_hat: Tensor
+    step: int
+    seed: int
+    share: Share = WHOLE
+    kept: KeptIterates | None = None
+
+    @property
+    def randomness(self) -> StepRandomness:
+        """The random draws of this batch, from the first one on."""
+        return StepRandomness(SeededStep(self.seed, self.step), self.share)
+
+
+@dataclass(frozen=True)
 class Losses:
-    """Scalar terms, each already times its weight, and numbers worth a log."""
+    """Scalar terms, each already times its weight, and numbers worth a log.
+
+    Statistics may be tensors of one number, which nobody waits for unless they are logged.
+    """
 
     terms: dict[str, Tensor]
-    statistics: dict[str, float] = field(default_factory=dict)
+    statistics: dict[str, Statistic] = field(default_factory=dict)
+
+    def and_also(self, other: Losses) -> Losses:
+        """The terms and statistics of both."""
+        return Losses(self.terms | other.terms, self.statistics | other.statistics)
 
     @property
     def total(self) -> Tensor:
@@ -43,13 +77,8 @@ class Objective(Protocol):
     def uses(self) -> tuple[str, ...]:
         """The roles needed but left as they are."""
 
-    def __call__(
-        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
-    ) -> Losses:
-        """Losses of a batch x_hat (B, 3, H, W) in [0, 1] at a training step (from 0).
-
-        Of several processes each has its share of a larger batch, which is this x_hat.
-        """
+    def __call__(self, networks: Networks, batch: Batch) -> Losses:
+        """Losses of a batch; what it keeps may be changed."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +92,6 @@ class StepRandomness:
 
     source: Randomness
     share: Share = WHOLE
-
-    @staticmethod
-    def of(seed: int, step: int, share: Share) -> StepRandomness:
-        """The draws of a step."""
-        return StepRandomness(SeededStep(seed, step), share)
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
         """U[0, 1)."""
@@ -91,6 +115,14 @@ def link_residual(G_p: Tensor, z: Tensor, p: Tensor, *, variance: float | Tensor
 def mean_square(x: Tensor) -> Tensor:
     """||x||^2 over the number of entries."""
     return x.square().mean()
+
+
+def log_mean_square(x: Tensor) -> Tensor:
+    """The mean over the images (B, 3, H, W) of the logarithm of each one's `mean_square`.
+
+    Of an error on [0, 1] it is -ln(10) / 10 times the mean PSNR in dB, as tables average it.
+    """
+    return x.square().mean(dim=(1, 2, 3)).clamp_min(LEAST_ERROR).log().mean()
 
 
 def uniform_per_image(randomness: Randomness, x: Tensor, upper: float) -> Tensor:

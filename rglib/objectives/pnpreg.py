@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from rglib.objectives.losses import (
+    Batch,
     Losses,
     Networks,
-    StepRandomness,
     link_residual,
     mean_square,
     noise_like,
     uniform_per_image,
 )
-from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,9 @@ class PnPReG:
     learns: tuple[str, ...] = ("P", "G")
     uses: tuple[str, ...] = ()
 
-    def __call__(
-        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
-    ) -> Losses:
-        randomness = StepRandomness.of(seed, step, share)
-        matched = step % 2 == 0
+    def __call__(self, networks: Networks, batch: Batch) -> Losses:
+        x_hat, randomness = batch.x_hat, batch.randomness
+        matched = batch.step % 2 == 0
         s0 = uniform_per_image(randomness, x_hat, self.sigma_max)
         s = s0 if matched else uniform_per_image(randomness, x_hat, self.sigma_max)
         z = x_hat + s0 * noise_like(randomness, x_hat)
@@ -58,5 +53,5 @@ class PnPReG:
         terms = {"link": self.link * mean_square(residual)}
         if matched:
             terms["denoising"] = (p - x_hat).abs().mean()
-        left = mean_square(residual).item() / max(mean_square(z - p).item(), 1e-12)
+        left = mean_square(residual.detach()) / mean_square((z - p).detach()).clamp_min(1e-12)
         return Losses(terms, {"link_over_residual": left})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rglib.objectives.losses import (
+    Batch,
     Losses,
     Networks,
     StepRandomness,
@@ -16,7 +17,6 @@ from rglib.objectives.losses import (
     uniform_per_image,
 )
 from rglib.problems import TrainingDistribution, observe
-from rglib.processes import WHOLE, Share
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,14 @@ class ResidualStart:
     learns: tuple[str, ...] = ("G",)
     uses: tuple[str, ...] = ("P",)
 
-    def __call__(
-        self, networks: Networks, x_hat: Tensor, step: int, seed: int, share: Share = WHOLE
-    ) -> Losses:
+    def __call__(self, networks: Networks, batch: Batch) -> Losses:
         P = networks["P"]
         with torch.no_grad():
-            x = self._inputs(P, x_hat, StepRandomness.of(seed, step, share))
+            x = self._inputs(P, batch.x_hat, batch.randomness)
             target = (x - P(x, self.s)) / self.s
         residual = self.s * networks["G"](x) - target
         missed = mean_square(residual.detach()) / mean_square(target).clamp_min(1e-12)
-        return Losses({"residual": mean_square(residual)}, {"missed_share": missed.item()})
+        return Losses({"residual": mean_square(residual)}, {"missed_share": missed})
 
     def _inputs(self, P: nn.Module, x_hat: Tensor, randomness: StepRandomness) -> Tensor:
         x, noise_max = x_hat, self.noise_max
