@@ -15,6 +15,7 @@ from rglib.objectives.equilibrium import Equilibrium
 from rglib.objectives.losses import Objective
 from rglib.objectives.pnpreg import PnPReG
 from rglib.objectives.residual_start import ResidualStart
+from rglib.objectives.score_start import ScoreStart
 from rglib.problems import TrainingDistribution
 from rglib.training import Cosine, Schedule, Stage, StepDecay
 
@@ -66,6 +67,7 @@ def objective(name: str, options: Config, shared: Config) -> Objective:
     builders: dict[str, Callable[[Config], Objective]] = {
         "denoising": _denoising,
         "residual_start": lambda o: _residual_start(o, shared["training_problems"]),
+        "score_start": lambda o: _score_start(o, shared["training_problems"]),
         "pnpreg": _pnpreg,
         "equilibrium": lambda o: _equilibrium(
             o, shared["equilibrium"], shared["training_problems"]
@@ -93,6 +95,15 @@ def _denoising(options: Config) -> Denoising:
 
 def _residual_start(options: Config, problems: Config) -> ResidualStart:
     return ResidualStart(
+        s=options["s_255"] / 255,
+        noise_max=options["noise_max_255"] / 255,
+        degraded=options["degraded"],
+        distribution=TrainingDistribution.of(problems),
+    )
+
+
+def _score_start(options: Config, problems: Config) -> ScoreStart:
+    return ScoreStart(
         s=options["s_255"] / 255,
         noise_max=options["noise_max_255"] / 255,
         degraded=options["degraded"],

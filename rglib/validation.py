@@ -26,10 +26,11 @@ Key = tuple[str | int, ...]  # the way from the top to an entry
 INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
 ROLES = ("P", "G")
 ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
-LEARNS = {"denoising": "P", "residual_start": "G", "pnpreg": "PG"}
+LEARNS = {"denoising": "P", "residual_start": "G", "score_start": "G", "pnpreg": "PG"}
 USES = {"residual_start": "P"}  # networks that a stage needs and leaves as they are
 SECTIONS = {  # of the configuration, that an objective reads beside its options
     "residual_start": ("training_problems",),
+    "score_start": ("training_problems",),
     "equilibrium": ("equilibrium", "training_problems"),
 }
 SMALLEST_BLURRED = 32  # pixels of a crop: the blur trained on has 25x25 taps

@@ -20,7 +20,8 @@ from test_workflow import LIMIT, Project, wait_for
 from torch import multiprocessing
 
 from rglib import processes, stages
-from rglib.fixed_point import StoppingRule
+from rglib.fixed_point import SemiImplicit, StoppingRule
+from rglib.kept import Keep
 from rglib.launch import Job, torchrun
 from rglib.networks import build, load_weights
 from rglib.objectives.denoising import Denoising
@@ -52,7 +53,16 @@ OBJECTIVES = {
     "rerg": Equilibrium(
         link=0.1, forward_backward=1.0, gradient_descent=0.1, stop=StoppingRule(max_iterations=4)
     ),
+    "kept": Equilibrium(
+        link=0.1,
+        forward_backward=1.0,
+        gradient_descent=0.1,
+        solver=SemiImplicit(),
+        backward_map="semi_implicit",
+        loss="log_mean_square",
+    ),
 }
+KEEP = Keep(batches=2, visits=2, first_steps=3, steps=1)
 
 
 class Batches(Noise):
@@ -124,7 +134,9 @@ def train_all(folder, group=ALONE):
     """The result and history of each objective, beginning with used networks alike."""
     results = {}
     for name, objective in OBJECTIVES.items():
-        run = trainer(folder / name, replace(STAGE, objective=objective), processes=group)
+        keep = KEEP if name == "kept" else None
+        stage = replace(STAGE, objective=objective, keep=keep)
+        run = trainer(folder / name, stage, processes=group)
         for role in objective.uses:
             torch.manual_seed(7)
             run.networks[role].load_state_dict(

@@ -1,19 +1,24 @@
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from rglib.fixed_point import StoppingRule
+from rglib.fixed_point import SemiImplicit, StoppingRule
+from rglib.kept import Keep, KeptIterates
+from rglib.metrics import psnr
 from rglib.objectives.denoising import Denoising
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch
+from rglib.objectives.equilibrium import LOSSES, Equilibrium, drawn
+from rglib.objectives.losses import Batch, log_mean_square
 from rglib.objectives.pnpreg import PnPReG
 from rglib.objectives.residual_start import ResidualStart
+from rglib.objectives.score_start import ScoreStart
 from rglib.problems import (
     Completion,
     Deblurring,
     SeededStep,
     SuperResolution,
+    TrainingDistribution,
     observe,
 )
 
@@ -25,6 +30,7 @@ RERG = Equilibrium(link=0.1, forward_backward=1.0, gradient_descent=0.1, stop=BR
 OBJECTIVES = {
     "denoising": Denoising(),
     "residual start": ResidualStart(),
+    "score start": ScoreStart(),
     "pnpreg": PnPReG(),
     "mtdeq": MTDEQ,
     "rg1": RG1,
@@ -101,6 +107,7 @@ def test_which_networks_each_stage_learns():
     assert {name: o.learns for name, o in OBJECTIVES.items()} == {
         "denoising": ("P",),
         "residual start": ("G",),
+        "score start": ("G",),
         "pnpreg": ("P", "G"),
         "mtdeq": ("P",),
         "rg1": ("P", "G"),
@@ -166,6 +173,93 @@ def test_losses_and_gradients_are_those_of_algorithm_1(kind, networks):
             assert (ours - theirs).norm() <= 1e-3 * theirs.norm()
     total = sum(weight * expected[name] for name, weight in weights.items())
     torch.testing.assert_close(losses.total, total, rtol=1e-4, atol=0)
+
+
+def test_the_loss_in_db_is_the_psnr_of_tables():
+    error = 0.05 * torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = psnr(photos(3, 8) + error, photos(3, 8)).mean()
+    torch.testing.assert_close(-10 / math.log(10) * log_mean_square(error), expected)
+
+
+class Doubling(torch.nn.Module):
+    """G(x) = a x, whose x_g is known."""
+
+    def __init__(self, a=2.0):
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor(a, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.a * x
+
+
+@pytest.mark.parametrize("name", ["gradient", "semi_implicit"])
+@pytest.mark.parametrize("loss", ["mean_square", "log_mean_square"])
+def test_both_backward_maps_lead_to_the_implicit_gradient(name, loss):
+    """Of L_GD with respect to a, against differences of the closed form: x_g = A^T y / (m + s^2 a)."""
+    step, sigma = step_that_draws(Completion), 0.7
+    objective = Equilibrium(
+        gradient_descent=1.0,
+        solver=SemiImplicit(),
+        stop=StoppingRule(max_iterations=2000, tolerance=1e-28),
+        backward_map=name,
+        backward_terms=3000,
+        eta_gd=0.5,
+        loss=loss,
+        distribution=TrainingDistribution(sigma_min=sigma, sigma_max=sigma),
+    )
+    x_hat = photos().double()
+
+    def in_closed_form(a):
+        randomness = Batch(x_hat, step, 3).randomness
+        seen = drawn(objective.distribution, x_hat, randomness, x0="test")
+        x_g = seen.problem.A.adjoint(seen.y) / (seen.problem.A.mask.double() + sigma**2 * a)
+        return LOSSES[loss](x_g - x_hat).item()
+
+    G = Doubling()
+    total = objective({"G": G}, Batch(x_hat, step, 3)).total
+    (ours,) = torch.autograd.grad(total, [G.a])
+    expected = (in_closed_form(2 + 1e-5) - in_closed_form(2 - 1e-5)) / 2e-5
+    assert ours.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_semi_implicit_map_teaches_alike_at_weak_and_strong_noise(networks):
+    """The gradient step multiplies by eta sigma^2 what G learns, the other one by tau."""
+
+    def ratio(backward_map):
+        norms = []
+        for sigma in (1 / 255, 30 / 255):
+            distribution = TrainingDistribution(sigma_min=sigma, sigma_max=sigma)
+            objective = replace(
+                DEQGD,
+                solver=SemiImplicit(),
+                stop=StoppingRule(max_iterations=1, tolerance=0),
+                backward_map=backward_map,
+                distribution=distribution,
+            )
+            step = step_that_draws(Completion)
+            term = objective(networks, Batch(photos(), step, 3)).terms["GD"]
+            norms.append(gradients(term, networks["G"]).norm().item())
+        return norms[1] / norms[0]
+
+    assert ratio("gradient") > 300  # of sigma^2: 900
+    assert ratio("semi_implicit") < 100
+
+
+@pytest.mark.parametrize("objective", [RG1, DEQGD, RERG])
+def test_kept_iterates_take_few_evaluations(objective, networks):
+    objective = replace(objective, solver=SemiImplicit(), backward_map="semi_implicit")
+    P, G = Spy(networks["P"]), Spy(networks["G"])
+    kept = KeptIterates(Keep(first_steps=7, steps=2))
+    for visit in range(3):
+        before = len(P.inputs), len(G.inputs)
+        losses = objective({"P": P, "G": G}, Batch(photos(), 0, 0, kept=kept))
+        calls = len(P.inputs) - before[0], len(G.inputs) - before[1]
+        steps = 2 if visit else 7
+        slope = 0 if visit else SemiImplicit().calls_before_first_step
+        needs_f, needs_g = "P" in objective.learns, objective.gradient_descent is not None
+        assert calls[0] == needs_f * (steps + 1)
+        assert calls[1] == needs_g * (slope + steps + 1) + needs_f  # L_link has G once
+        assert losses.total.isfinite()
 
 
 def test_terms_of_the_inverse_jacobian_change_the_gradients_and_no_loss(networks):
@@ -333,3 +427,32 @@ def test_the_start_for_g_has_no_loss_where_g_is_the_residual():
 
     losses = ResidualStart(s=s)(exact | {"P": P}, Batch(photos(), 0, 0))
     assert losses.total < 1e-12
+
+
+# --- the start from the score ---------------------------------------------------------------------
+
+
+def test_the_score_of_gaussian_images_is_found():
+    """Of images N(0, v) without structure the score of p_s is x / (v + s^2): the best a in a x."""
+    v, s = 0.2**2, 0.1
+    objective = ScoreStart(s=s, noise_max=s, degraded=0.0)
+    x_hat = v**0.5 * torch.randn(512, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def loss(a):
+        at_s = replace(objective, noise_max=0.0)  # half of the images have no noise at all
+        return at_s({"G": lambda x: a * x}, Batch(x_hat, 0, 0)).total.item()
+
+    # with half of the images clean, the regression is that of the mean of both second moments
+    best = (s**2 / 2) / (v + s**2 / 2) / s**2
+    factors = [0.5 + 0.05 * i for i in range(21)]
+    assert min(factors, key=lambda factor: loss(best * factor)) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("degraded", [0.0, 1.0])
+def test_the_score_start_has_no_error_where_g_is_the_residual(degraded):
+    x_hat = photos()
+    objective = ScoreStart(degraded=degraded)
+    exact = {"G": lambda x: (x - x_hat) / objective.s**2}
+    assert objective(exact, Batch(x_hat, 0, 0)).total.item() < 1e-9
+    nothing = {"G": torch.zeros_like}
+    assert 0.1 < objective(nothing, Batch(x_hat, 0, 0)).total.item() < 3

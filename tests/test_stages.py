@@ -55,6 +55,7 @@ SHARED = {
 OBJECTIVES = {  # name -> objective, options and where the networks start
     "denoiser": ("denoising", {"sigma_max_255": 50}, ("P",)),
     "residual": ("residual_start", {"s_255": 20, "noise_max_255": 60, "degraded": 0.5}, ("P", "G")),
+    "score": ("score_start", {"s_255": 14, "noise_max_255": 60, "degraded": 0.5}, ("G",)),
     "pnpreg": ("pnpreg", {"link": 0.004, "sigma_max_255": 50, "probe_noise_255": 4}, ("P", "G")),
     "mtdeq": ("equilibrium", {"forward_backward": 1.0}, ("P",)),
     "rg1": ("equilibrium", {"link": 0.1, "forward_backward": 1.0}, ("P", "G")),

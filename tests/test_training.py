@@ -20,7 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from rglib.checkpoint import Checkpoints
-from rglib.fixed_point import StoppingRule
+from rglib.fixed_point import Adam, SemiImplicit, StoppingRule
+from rglib.kept import Keep
 from rglib.networks import build
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
@@ -62,7 +63,7 @@ def make(tiny, tmp_path):
     ):
         return Trainer(
             stage,
-            {role: tiny(role, seed=seed) for role in stage.objective.learns},
+            {role: tiny(role, seed=seed, widths=(4, 16, 16, 8)) for role in stage.objective.learns},
             crops or Noise(),
             folder=tmp_path / folder,
             fingerprint="test",
@@ -121,14 +122,44 @@ def cut_at(step):
     return Noise(before)
 
 
-@pytest.mark.parametrize("stage", [DENOISER, replace(DENOISER, objective=RERG)])
+KEEPING = replace(
+    DENOISER,
+    objective=replace(RERG, solver=SemiImplicit(), backward_map="semi_implicit"),
+    keep=Keep(batches=3, visits=2, first_steps=3, steps=1),
+)
+
+
+def cut(run, step):
+    """The trainer, but the power goes before a step."""
+    batch = run.batch
+
+    def until_then():
+        if run.step == step:
+            raise PowerCut
+        return batch()
+
+    run.batch = until_then
+    return run
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        DENOISER,
+        replace(DENOISER, muon=0.01),
+        replace(DENOISER, objective=RERG),
+        KEEPING,
+        replace(KEEPING, objective=replace(RERG, solver=Adam(lr=0.05))),
+    ],
+    ids=["adam", "muon", "at fixed points", "kept", "kept, adam"],
+)
 @pytest.mark.parametrize("cuts", [[1], [5], [4, 11]])
 def test_an_interrupted_training_ends_with_the_same_bits(stage, cuts, make):
     whole = make(stage, folder="whole")
     expected = whole.run()
     for i, step in enumerate(cuts):
         with pytest.raises(PowerCut):
-            make(stage, cut_at(step), seed=i).run()
+            cut(make(stage, seed=i), step).run()
     last = make(stage, seed=99)  # what it starts with is forgotten
     assert_same_bits(last.run(), expected)
     assert without_speed(last.history) == without_speed(whole.history)

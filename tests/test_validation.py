@@ -157,7 +157,7 @@ LINES = [
         "must be a mapping with either cosine or step",
     ),
     ("stages.rg1.log.monitor", 15, "15 is not allowed; must be a multiple of log.every, 10"),
-    ("stages.rg1.objective", "deq", "must be one of denoising, residual_start, pnpreg,"),
+    ("stages.rg1.objective", "deq", "must be one of denoising, residual_start, score_start,"),
     ("stages.denoiser.options.sigma_max_255", 256, "256 is not allowed; must be at most 255"),
     ("stages.residual.options.degraded", 1.5, "1.5 is not allowed; must be at most 1"),
     ("stages.pnpreg.options.probe_noise_255", None, "None is not allowed; must be a number"),
