@@ -195,7 +195,7 @@ class Doubling(torch.nn.Module):
 @pytest.mark.parametrize("name", ["gradient", "semi_implicit"])
 @pytest.mark.parametrize("loss", ["mean_square", "log_mean_square"])
 def test_both_backward_maps_lead_to_the_implicit_gradient(name, loss):
-    """Of L_GD with respect to a, against differences of the closed form: x_g = A^T y / (m + s^2 a)."""
+    """Of L_GD with respect to a, against differences of the closed form: A^T y / (m + s^2 a)."""
     step, sigma = step_that_draws(Completion), 0.7
     objective = Equilibrium(
         gradient_descent=1.0,

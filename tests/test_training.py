@@ -29,6 +29,7 @@ from rglib.objectives.losses import Batch, Losses
 from rglib.training import Cosine, Interrupted, Stage, StepDecay, Trainer, TrainingError
 
 CPU = torch.device("cpu")
+WIDTHS = (4, 16, 16, 8)  # some for Muon, which takes 16 channels and more
 RERG = Equilibrium(
     link=0.1, forward_backward=1.0, gradient_descent=0.1, stop=StoppingRule(max_iterations=3)
 )
@@ -63,7 +64,7 @@ def make(tiny, tmp_path):
     ):
         return Trainer(
             stage,
-            {role: tiny(role, seed=seed, widths=(4, 16, 16, 8)) for role in stage.objective.learns},
+            {role: tiny(role, seed=seed, widths=WIDTHS) for role in stage.objective.learns},
             crops or Noise(),
             folder=tmp_path / folder,
             fingerprint="test",
@@ -372,7 +373,7 @@ def test_the_good_checkpoint_that_it_names_is_there_even_before_the_first(make):
 
 def test_updates_are_adams_with_the_scheduled_rate_and_clipped_gradients(make, tiny):
     stage = replace(DENOISER, objective=Sometimes(), ema=None, clip=0.1)
-    run, expected = make(stage), tiny("P")
+    run, expected = make(stage), tiny("P", widths=WIDTHS)
     adam = torch.optim.Adam(expected.parameters())
     for step in range(5):
         run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
