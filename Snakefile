@@ -51,6 +51,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bound.smk"
 include: "workflow/rules/acceleration.smk"
+include: "workflow/rules/fixed_points.smk"
 include: "workflow/rules/tune.smk"
 
 
@@ -63,6 +64,7 @@ localrules:
     ablations,
     bound,
     acceleration,
+    fixed_points,
     tune,
 
 
@@ -104,6 +106,11 @@ rule acceleration:
     input:
         recorded(*expand("results/acceleration.{format}", format=["csv", "md", "pdf", "png"])),
         recorded("results/acceleration_training.csv"),
+
+
+rule fixed_points:
+    input:
+        recorded(*expand("results/fixed_points.{format}", format=["csv", "md", "pdf", "png"])),
 
 
 rule tune:

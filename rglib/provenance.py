@@ -31,7 +31,7 @@ SOURCE_ROOT = Path(__file__).resolve().parent.parent
 DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the versions of one project
 
 # They move only what is named after them.
-SECTIONS_APART = ("ablations", "acceleration", "bound", "tuning")
+SECTIONS_APART = ("ablations", "acceleration", "bound", "fixed_points", "tuning")
 KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # others move no result
 
 MODULES_WITHOUT_NUMBERS = ("rglib.progress",)  # they show the work to people and leave it alone

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rglib import ablations, acceleration, seeds
+from rglib import ablations, acceleration, fixed_point_variants, seeds
 
 
 def expanded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with all stages and methods: of its seeds, ablations and `acceleration`.
+    """The configuration with all stages and methods: of its seeds, ablations and studies.
 
-    The latter two are made for the first seed alone.
+    Ablations and `acceleration` are made for the first seed alone.
     """
     made = ablations.expanded(seeds.expanded(config))
-    return {**made, "methods": made["methods"] | acceleration.copies(config)}
+    return {
+        **made,
+        "stages": made["stages"] | fixed_point_variants.copies(config),
+        "methods": made["methods"] | acceleration.copies(config),
+    }

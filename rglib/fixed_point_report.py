@@ -1,0 +1,144 @@
+"""The study of the training at fixed points for a reader: a table and a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from rglib.at_zeros import HELD_OUT
+from rglib.figures import CM, CURVE_STYLES, STYLE, TEXT_WIDTH, new_figure, write_foot
+from rglib.provenance import Provenance
+from rglib.results import MINUS, ResultsError, footnotes
+
+Config = Mapping[str, Any]
+
+TITLE = "Training at fixed points, part by part, on validation images"
+KINDS = {  # of problems, by the beginning and the end of their ids
+    "all twelve": ("", ""),
+    "completion": ("completion", ""),
+    "deblurring": ("deblur", ""),
+    "super-resolution": ("sr", "_n0"),
+    "the same, noisy": ("sr", "_n0.01"),
+}
+
+
+def means(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean PSNR (dB) by variant, seed and minutes: of all twelve problems, by kind, and held out.
+
+    Args:
+        table: with the columns of `rglib.fixed_point_study.COLUMNS`.
+    """
+    key = ["variant", "seed", "minutes"]
+    looks = table.drop_duplicates(key)[[*key, "updates", "calls"]].set_index(key)
+    wide = table.pivot(index=key, columns="problem_id", values="psnr_db")
+    twelve = wide.drop(columns=HELD_OUT, errors="ignore")
+    for name, (begins, ends) in KINDS.items():
+        ids = [id for id in map(str, twelve) if id.startswith(begins) and id.endswith(ends)]
+        looks[name] = twelve[ids].mean(axis=1, skipna=False)
+    if HELD_OUT in wide:
+        looks["held out"] = wide[HELD_OUT]
+    return looks.reset_index()
+
+
+def study_markdown(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -> str:
+    """The means over the seeds as a table, a row for each variant and look.
+
+    Raises:
+        ResultsError: a variant has no row.
+    """
+    looks = means(table)
+    columns = [str(name) for name in looks if name not in ("variant", "seed", "minutes")]
+    rows = []
+    for variant, entry in plan["variants"].items():
+        own = looks[looks["variant"] == variant]
+        if own.empty:
+            raise ResultsError(f"fixed_points.variants.{variant}: there is no result of it")
+        for minutes, look in own.groupby("minutes"):
+            row = [entry["label"], f"{minutes:g}"]
+            row += [_number(look[name], name) for name in columns]
+            rows.append(row)
+    header = ["trained", "minutes", *columns]
+    alignment = ["left", *["right"] * (len(header) - 1)]
+    body = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    said = (
+        f"Mean PSNR (dB) at the zeros of D + s²G on {plan['images']} centre crops of "
+        f"{plan['crop']} pixels of {plan['data']}, after so many minutes of one core; mean over "
+        f"{len(plan['seeds'])} seeds ± standard deviation. Every variant has all five parts (kept "
+        "iterates, back-propagation through the semi-implicit step, the loss in dB, weak noise, a "
+        "start from the score) but for what its name says."
+    )
+    return f"{TITLE}\n\n{said}\n\n{body}\n\n{footnotes(provenance)}\n"
+
+
+def _number(values: pd.Series, name: str) -> str:
+    if name in ("updates", "calls"):
+        return f"{values.mean():.0f}"
+    if not values.map(math.isfinite).all():
+        return "diverged"
+    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}".replace("-", MINUS)
+
+
+def study_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -> Figure:
+    """Draw the mean PSNR over the minutes and over the calls, a line per variant, a dot per seed.
+
+    Raises:
+        ResultsError: there are more variants than styles.
+    """
+    if len(plan["variants"]) > len(STYLES):
+        raise ResultsError(f"{len(plan['variants'])} variants; the figure can tell {len(STYLES)}")
+    looks = means(table)
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(TEXT_WIDTH, 10.5 * CM)
+        left, right = figure.subplots(1, 2, sharey=True)
+        figure.subplots_adjust(0.085, 0.43, 0.99, 0.98, wspace=0.06)
+        for (variant, entry), style in zip(plan["variants"].items(), STYLES, strict=False):
+            own = looks[looks["variant"] == variant]
+            for axes, cost in ((left, "minutes"), (right, "calls")):
+                _draw(axes, own, cost, label=entry["label"], style=style)
+        left.set_xlabel("minutes of one core")
+        right.set_xlabel("calls of G")
+        right.set_xscale("symlog", linthresh=100)
+        left.set_ylabel("mean PSNR at the zeros (dB), ours")
+        figure.legend(
+            *left.get_legend_handles_labels(),
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.12),
+            ncols=2,
+            frameon=False,
+            borderaxespad=0,
+        )
+        write_foot(
+            figure, f"{plan['images']} crops of {plan['data']} \N{MIDDLE DOT} {provenance.short()}"
+        )
+    return figure
+
+
+STYLES = [(s.colour, s.marker, "solid") for s in CURVE_STYLES] + [
+    (s.colour, s.marker, "dashed") for s in CURVE_STYLES
+]
+
+
+def _draw(
+    axes: Axes, looks: pd.DataFrame, cost: str, *, label: str, style: tuple[str, str, str]
+) -> None:
+    colour, marker, line = style
+    over_seeds = looks.groupby("minutes")[[cost, "all twelve"]].mean()
+    axes.plot(over_seeds[cost], over_seeds["all twelve"], color=colour, linestyle=line, linewidth=1)
+    axes.plot(
+        looks[cost],
+        looks["all twelve"],
+        color=colour,
+        marker=marker,
+        markersize=3,
+        linestyle="none",
+        label=label,
+    )
+    axes.grid(color="0.9", linewidth=0.5)

@@ -1,0 +1,112 @@
+# What each part of the training at fixed points brings: one job for each variant and seed, then a
+# table and a figure. The section fixed_points is in the overlay config/fixed_points.yaml.
+from rglib.fixed_point_variants import copies as study_copies
+from rglib.fixed_point_variants import copy_name as study_copy
+
+STUDY = config.get("fixed_points")
+STUDIED = list(study_copies(config))
+STUDIED_BY = {
+    "test_set": f"work/data/{slug(STUDY['data'])}.json" if STUDY else [],
+    "cards": [card_of(start) for start in with_predecessors(STUDIED) if start not in STUDIED],
+    "machines": expand(f"{RUN}/fixed_points/{{trained}}.json", trained=STUDIED),
+}
+
+
+def study_start(wildcards):
+    return training_inputs(wildcards.trained)
+
+
+def study_params(key):
+    return lambda wildcards: training_params(wildcards.trained)[key]
+
+
+localrules:
+    make_fixed_points,
+    make_fixed_points_figure,
+
+
+if STUDY:
+
+    rule study_fixed_points:
+        input:
+            unpack(study_start),
+            data=STUDIED_BY["test_set"],
+            test_set=f"{RUN}/test_set.json",
+        output:
+            table=f"{RUN}/fixed_points/{{trained}}.csv",
+            machine=f"{RUN}/fixed_points/{{trained}}.json",
+        log:
+            f"{RUN}/logs/fixed_points_{{trained}}.log",
+        benchmark:
+            f"{RUN}/benchmarks/fixed_points_{{trained}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: config["threads"]["train"]
+        resources:
+            gpu=GPUS_PER_JOB,
+        params:
+            stage=study_params("stage"),
+            starts=study_params("starts"),
+            entry=study_params("entry"),
+            shared=study_params("shared"),
+            network=study_params("network"),
+            precision=study_params("precision"),
+            seed=study_params("seed"),
+            plan={key: STUDY[key] for key in ("minutes", "images", "crop", "draws")},
+            settings={key: config[key] for key in ("evaluation", "problems", "training_problems")},
+            evaluated_in=config["precision"]["evaluate"],
+            folder=f"{RUN}/training/fixed_points",
+            code=lambda wildcards: CODE(
+                "rglib.fixed_point_study", "rglib.stages", *training_code(wildcards.trained)
+            ),
+        script:
+            "../scripts/study_fixed_points.py"
+
+    rule make_fixed_points:
+        input:
+            **STUDIED_BY,
+            tables=expand(f"{RUN}/fixed_points/{{trained}}.csv", trained=STUDIED),
+        output:
+            csv="results/fixed_points.csv",
+            md=report(
+                "results/fixed_points.md",
+                caption="../report/fixed_points.rst",
+                category="Tables",
+            ),
+            records=records("results/fixed_points.csv", "results/fixed_points.md"),
+        log:
+            f"{RUN}/logs/fixed_points.log",
+        conda:
+            "../../environment.yml"
+        params:
+            configuration=CONFIGURATION,
+            plan=STUDY,
+            copies=STUDIED,
+            sections=["fixed_points"],
+            code=MADE_WITH("rglib.fixed_point_study", "rglib.fixed_point_report", stages=[]),
+        script:
+            "../scripts/report_fixed_points.py"
+
+    rule make_fixed_points_figure:
+        input:
+            **STUDIED_BY,
+            table="results/fixed_points.csv",
+        output:
+            pdf="results/fixed_points.pdf",
+            png=report(
+                "results/fixed_points.png",
+                caption="../report/fixed_points.rst",
+                category="Figures",
+            ),
+            records=records("results/fixed_points.pdf", "results/fixed_points.png"),
+        log:
+            f"{RUN}/logs/fixed_points_figure.log",
+        conda:
+            "../../environment.yml"
+        params:
+            configuration=CONFIGURATION,
+            plan=STUDY,
+            sections=["fixed_points"],
+            code=MADE_WITH("rglib.fixed_point_study", "rglib.fixed_point_report", stages=[]),
+        script:
+            "../scripts/report_fixed_points_figure.py"
