@@ -19,6 +19,7 @@ from rglib.results import MINUS, ResultsError, footnotes
 
 Config = Mapping[str, Any]
 
+GRADIENTS_TITLE = "The gradient that G learns from, through each backward map"
 TITLE = "Training at fixed points, part by part, on validation images"
 KINDS = {  # of problems, by the beginning and the end of their ids
     "all twelve": ("", ""),
@@ -121,6 +122,64 @@ def study_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -
     return figure
 
 
+def gradients_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -> Figure:
+    """Draw the norm of each gradient and its cosine with the true one over sigma, by problem.
+
+    Args:
+        table: with the columns of `rglib.backward_study.COLUMNS`.
+        plan: the configuration's section fixed_points.
+        provenance: what made the numbers; goes to the foot.
+    """
+    kinds = list(dict.fromkeys(table["problem"].str.rpartition(", ")[0]))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(TEXT_WIDTH, 11 * CM)
+        panels = figure.subplots(2, len(kinds), sharex=True, sharey="row", squeeze=False)
+        figure.subplots_adjust(0.09, 0.27, 0.99, 0.94, wspace=0.06, hspace=0.12)
+        for column, kind in enumerate(kinds):
+            own = table[table["problem"].str.startswith(f"{kind}, ")]
+            for (name, terms), style in zip(GRADIENTS, STYLES, strict=False):
+                line = own[(own["map"] == name) & (own["terms"] == terms)]
+                for axes, value in zip(panels[:, column], ("norm", "cosine"), strict=True):
+                    colour, marker, dashes = style
+                    axes.plot(
+                        line["sigma_255"],
+                        line[value],
+                        color=colour,
+                        marker=marker,
+                        markersize=3,
+                        linestyle=dashes,
+                        linewidth=1,
+                        label=GRADIENTS[name, terms],
+                    )
+                    axes.grid(color="0.9", linewidth=0.5)
+            panels[0, column].set_title(kind, loc="left", fontsize=8, pad=3)
+            panels[0, column].set(xscale="log", yscale="log")
+            panels[1, column].set_xlabel("noise level σ, of 255")
+            panels[1, column].set_xticks(sorted(set(own["sigma_255"])))
+            panels[1, column].xaxis.set_major_formatter("{x:g}")
+        panels[0, 0].set_ylabel("norm of the gradient")
+        panels[1, 0].set_ylabel("cosine with the true one")
+        figure.legend(
+            *panels[0, 0].get_legend_handles_labels(),
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.075),
+            ncols=3,
+            frameon=False,
+            borderaxespad=0,
+        )
+        crops = plan["gradients"]
+        said = f"{crops['images']} crops of {crops['crop']} pixels of {plan['data']}"
+        write_foot(figure, f"{said} · {provenance.short()}")
+    return figure
+
+
+GRADIENTS = {  # what rglib.backward_study compares, as the legend calls it
+    ("implicit", 0): "true (implicit)",
+    ("gradient", 0): "JFB through g",
+    ("gradient", 5): "g and 5 Neumann terms",
+    ("semi_implicit", 0): "JFB through the semi-implicit step",
+    ("semi_implicit", 5): "the same and 5 Neumann terms",
+}
 STYLES = [(s.colour, s.marker, "solid") for s in CURVE_STYLES] + [
     (s.colour, s.marker, "dashed") for s in CURVE_STYLES
 ]

@@ -16,7 +16,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from rglib.ablations import active, expanded
+from rglib.ablations import active, expanded, overlaid
 from rglib.datasets import CATALOGUE, FOLDER_PREFIX
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
 
@@ -82,7 +82,10 @@ def check(config: Config, schema: Mapping[str, Any]) -> None:
         ConfigurationError: one line for each mistake, with the entry's dotted path and what is
             allowed there.
     """
-    mistakes = _mistakes(config, schema) or list(_in_ablations(config, schema))
+    mistakes = _mistakes(config, schema) or [
+        *_in_ablations(config, schema),
+        *_in_variants(config, schema),
+    ]
     if mistakes:
         raise ConfigurationError("\n".join(dict.fromkeys(map(str, mistakes))))
 
@@ -109,6 +112,29 @@ def _in_ablations(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake
         section, ablation, *rest = mistake.key
         place = ("stage", *rest) if section == "stages" else rest
         yield Mistake(("ablations", ablation, *place), mistake.text)
+
+
+def _in_variants(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What is wrong with the study of the training at fixed points, and with its stages."""
+    plan = config.get("fixed_points")
+    if plan is None:
+        return
+    able = _learning(config, "G")
+    named = {("stage",): plan["stage"], ("gradients", "stage"): plan["gradients"]["stage"]}
+    for key, stage in named.items():
+        if stage not in able:
+            allowed = f"a stage that learns G: {', '.join(able)}{closest(stage, able)}"
+            yield _refused(("fixed_points", *key), stage, allowed)
+            return
+    base = config["stages"][plan["stage"]]
+    for name, variant in plan["variants"].items():
+        if name in config["stages"]:
+            yield _refused(("fixed_points", "variants", name), name, "a name that no stage has")
+            return
+        stages = config["stages"] | {name: overlaid(base, variant.get("stage", {}))}
+        for mistake in _mistakes({**config, "stages": stages}, schema):
+            place = ("fixed_points", "variants", name, "stage", *mistake.key[2:])
+            yield Mistake(place, mistake.text)
 
 
 def dotted(key: Key) -> str:

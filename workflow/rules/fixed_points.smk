@@ -23,6 +23,7 @@ def study_params(key):
 localrules:
     make_fixed_points,
     make_fixed_points_figure,
+    make_gradients,
 
 
 if STUDY:
@@ -61,6 +62,58 @@ if STUDY:
             ),
         script:
             "../scripts/study_fixed_points.py"
+
+    rule study_gradients:
+        input:
+            G=weights_of(STUDY["gradients"]["stage"], ["G"])["G"],
+            data=STUDIED_BY["test_set"],
+            test_set=f"{RUN}/test_set.json",
+        output:
+            table=f"{RUN}/fixed_points/gradients.csv",
+            machine=f"{RUN}/fixed_points/gradients.json",
+        log:
+            f"{RUN}/logs/gradients.log",
+        benchmark:
+            f"{RUN}/benchmarks/gradients.tsv"
+        conda:
+            "../../environment.yml"
+        threads: config["threads"]["train"]
+        resources:
+            gpu=GPUS_PER_JOB,
+        params:
+            plan=STUDY["gradients"],
+            eta_gd=config["equilibrium"]["eta_gd"],
+            network=config["network"],
+            code=CODE("rglib.backward_study", *OWN_NETWORKS),
+        script:
+            "../scripts/study_gradients.py"
+
+    rule make_gradients:
+        input:
+            test_set=STUDIED_BY["test_set"],
+            cards=card_of(STUDY["gradients"]["stage"]),
+            machines=rules.study_gradients.output.machine,
+            table=rules.study_gradients.output.table,
+        output:
+            csv="results/gradients.csv",
+            pdf="results/gradients.pdf",
+            png=report(
+                "results/gradients.png", caption="../report/gradients.rst", category="Figures"
+            ),
+            records=records(
+                "results/gradients.csv", "results/gradients.pdf", "results/gradients.png"
+            ),
+        log:
+            f"{RUN}/logs/make_gradients.log",
+        conda:
+            "../../environment.yml"
+        params:
+            configuration=CONFIGURATION,
+            plan=STUDY,
+            sections=["fixed_points"],
+            code=MADE_WITH("rglib.backward_study", "rglib.fixed_point_report", stages=[]),
+        script:
+            "../scripts/report_gradients.py"
 
     rule make_fixed_points:
         input:

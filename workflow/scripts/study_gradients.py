@@ -1,0 +1,29 @@
+"""Hold the gradients through each backward map against the true one, on small validation crops."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from rglib.backward_study import measure
+from rglib.files import replacing
+from rglib.manifest import Manifest
+from rglib.networks import build, load_into
+from rglib.provenance import write_machine
+from rglib.tuning import validation_images
+
+logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
+torch.set_num_threads(snakemake.threads)
+inputs, params, plan = snakemake.input, snakemake.params, snakemake.params.plan
+G = build("G", **params.network)
+load_into(G, Path(inputs.G))
+images = validation_images(
+    Manifest.read(Path(inputs.data)),
+    count=plan["images"],
+    crop=plan["crop"],
+    test_set=Manifest.read(Path(inputs.test_set)),
+)
+table = measure(G, images, eta_gd=params.eta_gd)
+with replacing(Path(snakemake.output.table)) as partial:
+    table.to_csv(partial, index=False)
+write_machine(Path(snakemake.output.machine), device="cpu")
