@@ -9,7 +9,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import convolutions, data, evaluation, memory, sizes, solvers, training
+from benchmarks import (
+    convolutions,
+    data,
+    equilibrium,
+    evaluation,
+    memory,
+    sizes,
+    solvers,
+    training,
+)
 from benchmarks.subjects import Setup
 from benchmarks.table import Row, circumstances, write
 from rglib import configuration
@@ -19,6 +28,7 @@ SECTIONS: Mapping[str, Callable[[Setup], list[Row]]] = {
     convolutions.SECTION: convolutions.measure,
     evaluation.SECTION: evaluation.measure,
     training.SECTION: training.measure,
+    equilibrium.SECTION: equilibrium.measure,
     solvers.SECTION: solvers.measure,
     memory.SECTION: memory.measure,
     sizes.SECTION: sizes.measure,

@@ -267,8 +267,8 @@ PAPER_BUDGETS = {"pnpreg": Budget(steps=800_000, batch=16, crop=128)} | {
 class Stage:
     """One training stage as its model card tells it.
 
-    ``given`` names weights that were not trained in this run; ``fixed_points`` says where the
-    way to them was not the paper's, if it was not; ``before`` are stages that given weights went
+    ``given`` names weights that were not trained in this run; ``fixed_points`` says what of the
+    training at them was not the paper's; ``muon`` whether Muon took part; ``before`` are stages that given weights went
     through and that were not given themselves. ``budget``, ``images``, ``data`` (titles of data
     sets) and ``data_digest`` are None or empty where the card of given weights does not know them;
     ``weights`` are the sha256 of the files by role.
@@ -278,6 +278,7 @@ class Stage:
     budget: Budget | None
     before: tuple[tuple[str, Budget], ...]
     fixed_points: str
+    muon: bool
     given: str | None
     device: str
     data: tuple[str, ...]
@@ -306,6 +307,8 @@ class Stage:
         facts += [f"after {name} of {budget}" for name, budget in self.before]
         if self.fixed_points:
             facts.append(self.fixed_points)
+        if self.muon:
+            facts.append("inner convolutions by Muon")
         published = "given" if self.name == "denoiser" else "not in the paper"
         paper = PAPER_BUDGETS.get(self.name, published)
         return f"{self.name}: {', '.join(facts)} (the paper: {paper})"
@@ -589,6 +592,7 @@ def _stage(card: Mapping[str, Any]) -> Stage:
         budget=_budget(card),
         before=tuple((name, Budget(**budget)) for name, budget in card.get("before", {}).items()),
         fixed_points=_fixed_points(card),
+        muon=(card.get("optimiser") or {}).get("muon") is not None,
         given=_origin(card) if card.get("given") else None,
         device=card.get("device") or "unknown device",
         data=tuple(card.get("data") or ()),
@@ -604,16 +608,41 @@ def _budget(card: Mapping[str, Any]) -> Budget | None:
 
 
 def _fixed_points(card: Mapping[str, Any]) -> str:
-    """What the card says of the way to x_f and x_g, where it is not the paper's; else nothing."""
+    """What the card says of training at x_f and x_g, where it is not the paper's; else nothing."""
     settings = card.get("equilibrium") or {}  # the cards of older trainings say null
-    said = []
-    most = settings.get("max_iterations", PAPER_FIXED_POINT_ITERATIONS)
-    if most != PAPER_FIXED_POINT_ITERATIONS:
-        said.append(f"fixed points after {most} iterations at most")
+    said = [_way_to_fixed_points(settings)] if settings else []
+    of_g = card.get("options", {}).get("gradient_descent") is not None
     solver = settings.get("solver", PAPER_SOLVER)
-    if solver != PAPER_SOLVER and card.get("options", {}).get("gradient_descent") is not None:
+    if of_g and solver != PAPER_SOLVER:
         said.append(f"those of g by {solver}")
-    return ", ".join(said)
+    if of_g and settings.get("backward_map", "gradient") != "gradient":
+        said.append("back-propagation through the semi-implicit step")
+    if settings.get("loss", "mean_square") != "mean_square":
+        said.append("the loss in dB")
+    said.append(_noise_trained_on(card.get("training_problems") or {}))
+    return ", ".join(filter(None, said))
+
+
+def _way_to_fixed_points(settings: Mapping[str, Any]) -> str:
+    if keep := settings.get("keep"):
+        return (
+            f"fixed points by iterates kept for {keep['visits']} updates, {keep['first_steps']} "
+            f"steps in the first and {keep['steps']} in each later one"
+        )
+    most = settings.get("max_iterations", PAPER_FIXED_POINT_ITERATIONS)
+    if most == PAPER_FIXED_POINT_ITERATIONS:
+        return ""
+    return f"fixed points after {most} iterations at most"
+
+
+def _noise_trained_on(problems: Mapping[str, Any]) -> str:
+    """The noise levels of the training problems, where they are not the paper's U[0, 50/255]."""
+    least, most = problems.get("sigma_min_255", 0), problems.get("sigma_max_255", 50)
+    shape = problems.get("noise", "uniform")
+    if (least, most, shape) == (0, 50, "uniform"):
+        return ""
+    drawn = " with a uniform logarithm" if shape == "log_uniform" else ""
+    return f"noise of {least:g} to {most:g}/255{drawn} instead of 0 to 50/255"
 
 
 def _origin(card: Mapping[str, Any]) -> str:

@@ -257,6 +257,46 @@ def test_stages_that_saw_other_data_are_told_apart():
     assert "OTHER TRAINING DATA of mtdeq: a, b, 9 images" in departures
 
 
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"equilibrium": {"max_iterations": 16}}, "fixed points after 16 iterations at most"),
+        (
+            {
+                "equilibrium": {
+                    "keep": {"batches": 8, "visits": 12, "first_steps": 20, "steps": 2},
+                    "max_iterations": 16,
+                }
+            },
+            "fixed points by iterates kept for 12 updates, 20 steps in the first and 2 in each",
+        ),
+        ({"equilibrium": {"solver": "semi_implicit"}}, "those of g by semi_implicit"),
+        (
+            {"equilibrium": {"backward_map": "semi_implicit"}},
+            "back-propagation through the semi-implicit step",
+        ),
+        ({"equilibrium": {"loss": "log_mean_square"}}, "the loss in dB"),
+        (
+            {"training_problems": {"sigma_min_255": 0.5, "sigma_max_255": 12, "noise": "uniform"}},
+            "noise of 0.5 to 12/255 instead of 0 to 50/255",
+        ),
+        (
+            {"training_problems": {"sigma_min_255": 1, "noise": "log_uniform"}},
+            "noise of 1 to 50/255 with a uniform logarithm instead of 0 to 50/255",
+        ),
+        ({"optimiser": {"lr": 1.0, "muon": 0.005}}, "inner convolutions by Muon"),
+    ],
+)
+def test_each_departure_of_the_training_at_fixed_points_is_told(change, said):
+    base = {"stage": "deqgd", "options": {"gradient_descent": 1.0}}
+    alike = {"equilibrium": {"solver": "adam", "keep": None, "loss": "mean_square"}}
+    alike |= {"training_problems": {"sigma_min_255": 0, "sigma_max_255": 50, "noise": "uniform"}}
+    (plain,) = make_provenance(CONFIG, test_set=SET5, cards=[base | alike]).stages
+    (stage,) = make_provenance(CONFIG, test_set=SET5, cards=[base | change]).stages
+    assert said in str(stage)
+    assert str(plain) == f"deqgd:  (the paper: {Budget(78_750, 16, 128)})"
+
+
 def test_digest_of_the_test_set_is_of_its_content():
     def digest(**changes):
         manifest = SET5 | {"images": [IMAGES[0] | changes]}
