@@ -268,10 +268,10 @@ class Stage:
     """One training stage as its model card tells it.
 
     ``given`` names weights that were not trained in this run; ``fixed_points`` says what of the
-    training at them was not the paper's; ``muon`` whether Muon took part; ``before`` are stages that given weights went
-    through and that were not given themselves. ``budget``, ``images``, ``data`` (titles of data
-    sets) and ``data_digest`` are None or empty where the card of given weights does not know them;
-    ``weights`` are the sha256 of the files by role.
+    training at them was not the paper's; ``muon`` whether Muon took part; ``before`` are stages
+    that given weights went through and that were not given themselves. ``budget``, ``images``,
+    ``data`` (titles of data sets) and ``data_digest`` are None or empty where the card of given
+    weights does not know them; ``weights`` are the sha256 of the files by role.
     """
 
     name: str
