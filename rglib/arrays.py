@@ -102,7 +102,7 @@ def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
         marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel's "Unicode text"
-        return content.decode("utf-16" if marked else "utf-8-sig")
+        return content.decode("utf-16" if marked else "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ImageError(f"cannot read numbers from {path}: it is no text") from error
     except OSError as error:
@@ -129,15 +129,16 @@ def _row(line: str, separator: str | None, where: str) -> list[float]:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """What is in a file, by name."""
-    if path.exists() and not path.is_file():
-        raise ImageError(f"cannot read the array {path}: it is no file")
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise ImageError(f"cannot read the array {path}: it is no file")
         with path.open("rb") as file:
             return _of_matlab(file) if path.suffix.lower() == MATLAB else _of_numpy(file)
-    except MemoryError:
+    except (ImageError, MemoryError):
         raise
     except OSError as error:
-        raise ImageError(f"cannot read the array {path}: {error.strerror or error}") from error
+        why = error.strerror or "it is damaged"
+        raise ImageError(f"cannot read the array {path}: {why}") from error
     except NotImplementedError as error:
         raise ImageError(
             f"cannot read the array {path}: it is of MATLAB's version 7.3; save it with -v7, "

@@ -122,9 +122,9 @@ def upright(pixels: np.ndarray, orientation: object) -> np.ndarray:
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Whatever a damaged or hostile file provokes becomes an ImageError that names the file."""
-    if path.exists() and not path.is_file():
-        raise ImageError(f"cannot read the image {path}: it is no file")
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise ImageError(f"cannot read the image {path}: it is no file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tags that are no concern, and of large images
             yield
@@ -273,7 +273,8 @@ def _chunks(path: Path) -> set[bytes]:
 def _tiff_picture(path: Path) -> Picture:
     with tifffile.TiffFile(path) as file:
         page = _page(file, path)
-        if page.imagewidth * page.imagelength > PIXELS_AT_MOST:
+        of_tile = page.tilewidth * page.tilelength if page.is_tiled else 0
+        if max(page.imagewidth * page.imagelength, of_tile) > PIXELS_AT_MOST:
             raise _too_large(path)
         base = _colour_channels(page, path)
         stored = page.asarray()

@@ -74,12 +74,13 @@ def _of_levels(levels: np.ndarray, *, lossy: bool) -> np.ndarray:
     if len(values) == 2 and values[0] == 0:
         return levels > 0
     near_ends = (levels <= NEAR * white) | (levels >= (1 - NEAR) * white)
-    if near_ends.all() and (lossy or len(values) == 2):
+    in_range = 0 <= values[0] and values[-1] <= white
+    if in_range and near_ends.all() and (lossy or len(values) == 2):
         return levels >= white / 2
     greys = int((~near_ends).sum())
     raise MaskError(
         f"it has {len(values)} values from {values[0]} to {values[-1]}"
-        + (f", and {greys} pixels that are neither near black nor near white; " if greys else "; ")
+        + (f", and {greys} pixels that are neither near black nor near white; " if greys and in_range else "; ")
         + BLACK_AND_WHITE
     )
 

@@ -1,10 +1,12 @@
 import json
 import re
+import struct
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import rglib
 from rglib.__main__ import main
@@ -285,7 +287,32 @@ MISTAKES = {
     "restore one.png --kernel k.npy --noise 0.01 --problem sr2_bicubic_n0 -o x.png": (
         "sr2_bicubic_n0 is no deblurring"
     ),
-    "restore one.png --kernel one.png --noise 0.01 -o x.png": "is 64x96; it needs two odd sides",
+    "restore one.png --kernel one.png --noise 0.01 -o x.png": "coloured, and a blur kernel is grey",
+    "restore one.png --kernel even.npy --noise 0.01 -o x.png": (
+        "is 14x14; it needs two odd sides, around the entry in its middle: add a row or column of"
+    ),
+    "restore one.png --kernel two.npz --noise 0.01 -o x.png": (
+        "two.npz: it holds several arrays, f (3x3), x (64x96); --kernel-name names the one"
+    ),
+    "restore one.png --kernel two.npz --kernel-name y --noise 0.01 -o x.png": "there is no y in it",
+    "restore one.png --kernel k.csv --kernel-name y --noise 0.01 -o x.png": "cannot choose y in",
+    "restore one.png --problem deblur_s1.6 --correlated -o x.png": "give it with --kernel FILE",
+    "restore one.png --problem deblur_s1.6 --kernel-name f -o x.png": "--kernel-name says how a",
+    "restore one.png --mask one.png --correlated -o x.png": "--mask is for completion",
+    **{
+        f"restore one.png --mask all.png --noise {noise} -o x.png": "0.01 for 2.55 of 255"
+        for noise in (-1, 5, "nan", "inf", -0.001)
+    },
+    "restore one.png --mask one.png -o x.png": "mask one.png: its colours do not say what is known",
+    "restore deep.png --problem deblur_s1.6 -o x.jpg": (
+        "the image has 16 bits a channel, which .jpg cannot keep; take one of .npy, .png, .tif"
+    ),
+    "restore linear.png --problem deblur_s1.6 -o x.png": "a gamma of 1/1, which is not sRGB's",
+    "restore photos/two.png/x.png --problem deblur_s1.6 -o x.png": "there is no photos/two.png/x",
+    "restore circle.png --problem deblur_s1.6 -o x.png": "there is no circle.png",
+    "restore objects.npy --problem deblur_s1.6 -o x.png": "it holds Python objects",
+    "restore wide.npy --problem deblur_s1.6 -o x.png": "its values go to 255, and white is 1",
+    "restore int.npy --problem deblur_s1.6 -o x.png": "int64, whose white is not known",
     "restore one.png --kernel big.npy --noise 0.01 --border circular -o x.png": (
         "cannot restore one.png: a 99x99 blur kernel does not fit"
     ),
@@ -314,10 +341,23 @@ def test_mistakes_are_named_and_nothing_is_written(here, run, line):
     (here / "empty").mkdir()
     np.save(here / "k.npy", np.ones((3, 3)))
     np.save(here / "big.npy", np.ones((99, 99)))
+    np.save(here / "even.npy", np.ones((14, 14)))
+    np.savetxt(here / "k.csv", np.ones((3, 3)), delimiter=",")
+    np.savez(here / "two.npz", f=np.ones((3, 3)), x=np.ones((64, 96)))
+    write_png(here / "all.png", np.full((64, 96, 3), 255, dtype=np.uint8))
+    Image.fromarray(np.zeros((30, 30), np.uint16)).save(here / "deep.png")
+    gamma = PngInfo()
+    gamma.add(b"gAMA", struct.pack(">L", 100_000))
+    Image.fromarray(picture("one")).save(here / "linear.png", pnginfo=gamma)
+    (here / "circle.png").symlink_to(here / "circle.png")
+    np.save(here / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    np.save(here / "wide.npy", picture("one").astype(float) * (255 / picture("one").max()))
+    np.save(here / "int.npy", picture("one").astype(np.int64))
     before = files(here)
     status, said = run(line)
     assert status == 2 and MISTAKES[line] in said, said
     assert "Traceback" not in said
+    assert said.startswith("usage") or said.count("\n") == 1  # one line
     assert files(here) == before
 
 
