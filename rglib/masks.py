@@ -77,11 +77,10 @@ def _of_levels(levels: np.ndarray, *, lossy: bool) -> np.ndarray:
     in_range = 0 <= values[0] and values[-1] <= white
     if in_range and near_ends.all() and (lossy or len(values) == 2):
         return levels >= white / 2
-    greys = int((~near_ends).sum())
+    between = int((~near_ends).sum()) if in_range else 0
+    greys = f", {between} of its pixels neither near black nor near white" if between else ""
     raise MaskError(
-        f"it has {len(values)} values from {values[0]} to {values[-1]}"
-        + (f", and {greys} pixels that are neither near black nor near white; " if greys and in_range else "; ")
-        + BLACK_AND_WHITE
+        f"it has {len(values)} values from {values[0]} to {values[-1]}{greys}; {BLACK_AND_WHITE}"
     )
 
 

@@ -6,6 +6,7 @@ Only tensors and plain Python values are read: nothing in a file is executed.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 SAVE = "save the state dict alone, torch.save(network.state_dict(), file)"
 AGAIN = "it is cut off or damaged; copy or download it again"
+ARCHIVE = "it is a zip archive of other files; unpack it"
 EMA, TRAINED = "params_ema", "params"  # BasicSR's, which restores with the first as well
 LISTED = 3  # names in a message
 
@@ -132,16 +134,23 @@ def _read(path: Path, start: bytes) -> object:
         from safetensors.torch import load_file
 
         return load_file(path)
+    if zipfile.is_zipfile(path) and not _of_pytorch(path):
+        raise _unreadable(path, ARCHIVE)
     if not start.startswith((b"PK", b"\x80")):
         raise _unreadable(path, "it is neither safetensors nor a checkpoint of PyTorch")
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _of_pytorch(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
 def _reason(error: Exception) -> str:
     """What PyTorch's message comes to: its own advises to run whatever is in the file."""
     if objects := re.search(r"GLOBAL (\S+)", str(error)):
         name = objects[1].rstrip(".,")
-        return f"it holds a Python object, {name}, which would be executed; {SAVE}"
+        return f"it holds a Python object, {name}, whose code would be executed; {SAVE}"
     if "TorchScript" in str(error):
         return f"it is TorchScript, which is code; {SAVE}"
     return AGAIN

@@ -59,7 +59,7 @@ AMBIGUOUS = {
     "nothing": (np.zeros((3, 3, 1)), None, "no pixel is known: white is known, black not"),
     "nothing opaque": (WHITE, np.zeros((12, 16), np.uint8), "no pixel is known"),
     "one grey": (np.full((3, 3, 1), 128, np.uint8), None, "1 values from 128 to 128"),
-    "greys": (GREYS, None, "and 96 pixels that are neither near black nor near white"),
+    "greys": (GREYS, None, "96 of its pixels neither near black nor near white"),
     "two greys": (coloured(160, 100), None, "2 values from 100 to 160"),
     "white on light grey of integers": (coloured(255, 200, np.int64), None, "2 values"),
     "labels": (np.arange(9, dtype=np.uint8).reshape(3, 3, 1), None, "9 values from 0 to 8"),
