@@ -77,7 +77,7 @@ def check_memory(
         fits = max(fits, (free - of_network * tile_above) / OF_IMAGES)
     scale = math.sqrt(fits / pixels)
     raise TooLargeError(
-        f"the memory is too small for {path}: of its {width}x{height} pixels about "
+        f"the memory is too small for {path}: of the {width}x{height} pixels of its result about "
         f"{int(scale * width)}x{int(scale * height)} would fit into the {free / 2**30:.1f} GiB "
         f"that are free; {advice}"
     )

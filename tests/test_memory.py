@@ -54,7 +54,7 @@ def test_the_size_named_fits_and_a_larger_one_does_not(tmp_path, tiny, monkeypat
         )
 
     with pytest.raises(
-        TooLargeError, match=r"a\.png: of its 90x60 pixels .*free; buy some"
+        TooLargeError, match=r"a\.png: of the 90x60 pixels .*free; buy some"
     ) as told:
         check(60, 90)
     width, height = map(int, re.search(r"about (\d+)x(\d+) would fit", str(told.value)).groups())
