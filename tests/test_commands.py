@@ -447,10 +447,6 @@ def test_a_kernel_is_convolved_and_with_an_option_correlated(here, run):
         done(run(f"{line} -o y.npy"))
         expected = blur(image, kernel[..., None] / 6, mode="wrap")
         np.testing.assert_allclose(np.load(here / "y.npy"), expected, atol=1e-6)
-        line = (
-            f"restore y.npy --kernel k.mat --kernel-name f {option} --noise 0.01 --border circular"
-        )
-        done(run(f"{line} -o x{option}.npy"))
         (here / "y.npy").unlink()
     turned = kernel[::-1, ::-1]
     np.save(here / "turned.npy", np.ascontiguousarray(turned))
@@ -490,7 +486,7 @@ def test_any_name_is_read_written_and_said_in_a_line(here, name, tiny_models):
 
 def test_a_name_may_begin_with_a_dash(here, run):
     (here / "one.png").rename(here / "-one.png")
-    done(run("restore --problem deblur_s1.6 -o x.png -- -one.png"))
+    done(run("degrade --problem deblur_s1.6 -o x.png -- -one.png"))
     assert (here / "x.png").is_file()
 
 
