@@ -31,6 +31,7 @@ READ = "PNG, JPEG, TIFF, WebP, BMP, GIF and PPM"
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # Pillow's, of 8 bits and without surprises
 GREY_MODES = ("1", "L", "LA")
 PIXELS_AT_MOST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # what Pillow takes for an attack
+LFS = b"version https://git-lfs"
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 PARTS_OF_THE_FIRST = (  # further pictures in a camera's JPEG that belong to the first
     "Baseline MP Primary Image",
@@ -133,14 +134,24 @@ def _named(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ImageError(f"cannot read the image {path}: there is no such file") from error
     except UnidentifiedImageError as error:
-        what = "it is empty" if path.stat().st_size == 0 else f"it is none of {READ}"
-        raise ImageError(f"cannot read the image {path}: {what}") from error
+        raise ImageError(f"cannot read the image {path}: {_what(path)}") from error
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
     except Exception as error:
         raise ImageError(f"cannot read the image {path}: it is damaged ({error})") from error
+
+
+def _what(path: Path) -> str:
+    """What a file that is no image of the formats read is."""
+    with path.open("rb") as file:
+        start = file.read(len(LFS))
+    if not start:
+        return "it is empty"
+    if start == LFS:
+        return "it is Git LFS's pointer to it; fetch it with `git lfs pull`"
+    return f"it is none of {READ}"
 
 
 def _too_large(path: Path) -> ImageError:
@@ -304,8 +315,9 @@ def _page(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
     """The page of the picture, which must be the only one but for smaller copies of it."""
     pages = [page for page in (any.aspage() for any in file.pages) if not page.is_reduced]
     images = (file.imagej_metadata or {}).get("images", 1)
-    if max(len(pages), images) != 1:
-        count = max(len(pages), images) if pages else 0
+    if not pages:
+        raise unusable(path, "it holds small copies alone, as a camera's raw file does; convert it")
+    if (count := max(len(pages), images)) > 1:
         raise unusable(path, f"it holds {count} pictures; save the one that is meant by itself")
     (page,) = pages
     if page.imagedepth > 1:

@@ -38,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of Pillow's writers, by what they writ
     ".jpeg": {"quality": 95, "subsampling": 0},
 }
 FORMATS = (ARRAY, *PNG, *TIFF, ".webp", ".bmp", ".jpg", ".jpeg")
+IN_FOLDERS = (*FORMATS, ".npz", ".gif", ".ppm", ".pgm", ".pbm")  # are read
 DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype(np.uint8),
     16: np.dtype(np.uint16),
@@ -75,7 +76,7 @@ class Photograph:
 
 
 def read_photograph(path: Path) -> Photograph:
-    """Read an image file, or an array (H, W), (H, W, 1) or (H, W, 3) from .npy or .npz.
+    """Read an image file, or the array (H, W), (H, W, 1) or (H, W, 3) in .npy, .npz or .mat.
 
     Levels of 8 and 16 bits are divided by white, 255 and 65535, floats are on [0, 1] as they are.
 
@@ -155,10 +156,10 @@ def photographs_in(folder: Path) -> list[Path]:
     found = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in FORMATS and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in IN_FOLDERS and path.is_file() and not path.name.startswith(".")
     ]
     if not found:
-        raise ImageError(f"there are no images in {folder}: none ends in {', '.join(FORMATS)}")
+        raise ImageError(f"there are no images in {folder}: none ends in {', '.join(IN_FOLDERS)}")
     return found
 
 

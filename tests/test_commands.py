@@ -328,6 +328,9 @@ MISTAKES = {
     "restore one.png --problem deblur_s1.6 --truth photos/two.png -o x.png": (
         "the truth photos/two.png has 70x40 pixels, the result 96x64"
     ),
+    "restore one.png --problem deblur_s1.6 --truth alpha.png -o x.png": (
+        "cannot compare with alpha.png: it has transparent pixels"
+    ),
     "degrade one.png -o y.npy": "say what the image suffers from",
     "degrade one.png --problem completion80 -o y.npy": "needs --mask FILE, where to write",
     "degrade one.png --problem deblur_s1.6 -o y.npy --mask m.png": "--mask is for completion",

@@ -93,6 +93,13 @@ def test_the_transparent_colour_of_a_png_is_alpha(tmp_path, dtype, colour_type, 
     same(found.alpha, np.where(transparent, 0, np.iinfo(dtype).max).astype(dtype))
 
 
+def test_the_transparent_level_of_one_bit(tmp_path):
+    image = Image.fromarray(GREY[..., 0] > 99)
+    found = read(tmp_path, saved(image, "PNG", transparency=0))
+    same(found.colours[..., 0], np.where(GREY[..., 0] > 99, 255, 0).astype(np.uint8))
+    same(found.alpha, found.colours[..., 0])
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_fewer_bits_are_spread_over_eight(tmp_path, bits):
     values = np.arange(2**bits, dtype=np.uint8)[None]
@@ -416,6 +423,11 @@ REFUSED = {
     "AVIF": (saved(Image.new("RGB", (8, 8)), "AVIF"), f"AVIF is not read.*{READ}"),
     "JPEG 2000": (saved(Image.new("RGB", (8, 8)), "JPEG2000"), "JPEG2000 is not read"),
     "an icon": (saved(Image.new("RGB", (16, 16)), "ICO"), "ICO is not read"),
+    "raw": (tiff(levels(3), subfiletype=1), "it holds small copies alone, as a camera's raw"),
+    "Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "it is Git LFS's pointer to it; fetch it with `git lfs pull`",
+    ),
     "HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), f"it is none of {READ}"),
     "a text": (b"hello", f"it is none of {READ}"),
     "empty": (b"", "it is empty"),

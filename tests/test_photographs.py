@@ -335,10 +335,10 @@ def test_what_a_format_cannot_keep_is_not_written(tmp_path, name, photograph, me
 
 
 def test_photographs_of_a_folder_by_name(tmp_path):
-    for name in ("b.JPG", "a.png", "c.npy", ".hidden.png", "d.txt"):
+    for name in ("b.JPG", "a.png", "c.npy", ".hidden.png", "d.txt", "f.gif", "g.mat"):
         (tmp_path / name).touch()
     (tmp_path / "e.png").mkdir()
-    assert [path.name for path in photographs_in(tmp_path)] == ["a.png", "b.JPG", "c.npy"]
+    assert [path.name for path in photographs_in(tmp_path)] == ["a.png", "b.JPG", "c.npy", "f.gif"]
     assert {".png", ".jpg", ".npy"} <= set(FORMATS)
     with pytest.raises(ImageError, match="no images in"):
         photographs_in(tmp_path / "e.png")

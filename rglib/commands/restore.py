@@ -13,7 +13,7 @@ from torch import Tensor
 from rglib.borders import continued
 from rglib.commands import degradations, refused, say
 from rglib.commands.files import check_outputs, companion, targets
-from rglib.images import ImageError
+from rglib.decoding import WHITE, ImageError
 from rglib.memory import check_memory, enough_for
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import WeightsError
@@ -194,7 +194,10 @@ def _truth(path: Path | None, degradation: Degradation, size: torch.Size) -> Ten
     """The ground truth, cropped as in the tables where only then it has the result's size."""
     if path is None:
         return None
-    whole = read_photograph(path).pixels
+    photograph = read_photograph(path)
+    if photograph.alpha is not None and photograph.alpha.min() < WHITE[photograph.alpha.dtype]:
+        raise ImageError(f"cannot compare with {path}: it has transparent pixels")
+    whole = photograph.pixels
     truth = whole if whole.shape[-2:] == size else degradation.crop(whole)
     if truth.shape[-2:] != size:
         raise ImageError(
