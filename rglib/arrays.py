@@ -19,12 +19,16 @@ NUMBERS = "biuf"  # NumPy's kinds: bool, integers, floats
 LISTED = 8  # names of arrays in a message
 
 
-def read_array(path: Path, *, choosing: str, name: str | None = None) -> np.ndarray:
+def read_array(
+    path: Path, *, choosing: str, name: str | None = None, stacked: bool = False
+) -> np.ndarray:
     """Read the one array of numbers in .npy, .npz or .mat, or of several the one with a ``name``.
 
     It comes in the type it is stored in, of this machine's byte order. Cells and fields of .mat
     have names such as ``kernels[0]`` and ``blur.kernel``; single numbers beside arrays are passed
-    over. ``choosing`` says in the error what to do about several.
+    over. With ``stacked`` an array of three axes is several, ``kernels[0]`` and so on, along the
+    last axis where the first two are equal, else along the first. ``choosing`` says in the error
+    what to do about several.
 
     Raises:
         ImageError: the file is missing or damaged, holds no numbers, no such name or several
@@ -32,6 +36,8 @@ def read_array(path: Path, *, choosing: str, name: str | None = None) -> np.ndar
     """
     content = _arrays(path)
     found = {key: array for key, array in content.items() if array.dtype.kind in NUMBERS}
+    if stacked:
+        found = {key: part for stack, array in found.items() for key, part in _parts(stack, array)}
     if any(array.size > 1 for array in found.values()):
         found = {key: array for key, array in found.items() if array.size > 1}
     if not found:
@@ -90,6 +96,16 @@ def without_single_axes(array: np.ndarray) -> np.ndarray:
 def shape_of(array: np.ndarray) -> str:
     """Rows x columns, for messages."""
     return "x".join(map(str, array.shape)) or "a single number"
+
+
+def _parts(name: str, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    array = without_single_axes(array)
+    if array.ndim != 3:
+        yield name, array
+        return
+    last = array.shape[0] == array.shape[1] != array.shape[2]
+    for i, part in enumerate(np.moveaxis(array, 2 if last else 0, 0)):
+        yield f"{name}[{i}]", part
 
 
 def _listed(found: dict[str, np.ndarray]) -> str:

@@ -222,16 +222,11 @@ def read_kernel(path: Path, *, name: str | None = None) -> Tensor:
     if name is not None and ending not in ARRAYS:
         raise ImageError(f"cannot choose {name} in {path}: only arrays and variables have names")
     if ending in ARRAYS:
-        array = read_array(path, name=name, choosing="--kernel-name names the one that is meant")
-        kernel = without_single_axes(array)
+        choosing = "--kernel-name names the one that is meant"
+        kernel = read_array(path, name=name, choosing=choosing, stacked=True)
     else:
         kernel = read_text(path) if ending in TEXT else _grey_levels(path)
-    if kernel.ndim != 2:
-        raise ImageError(
-            f"the blur kernel {path} is {shape_of(kernel)}; it needs two odd sides: save the one "
-            "that is meant by itself"
-        )
-    if not all(side % 2 for side in kernel.shape):
+    if kernel.ndim != 2 or not all(side % 2 for side in kernel.shape):
         raise ImageError(
             f"the blur kernel {path} is {shape_of(kernel)}; it needs two odd sides, around the "
             "entry in its middle: add a row or column of zeros"

@@ -451,6 +451,15 @@ def test_one_of_several_kernels(tmp_path):
         read_kernel(tmp_path / "k.csv", name="f")
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_one_of_a_stack_of_kernels(tmp_path, axis):
+    stack = np.stack([np.eye(3), KERNEL, np.ones((3, 3)), KERNEL.T], axis)
+    np.save(tmp_path / "k.npy", stack)
+    for name, kernel in {"array[1]": KERNEL, "array[3]": KERNEL.T}.items():
+        found = read_kernel(tmp_path / "k.npy", name=name).numpy()
+        np.testing.assert_allclose(found, kernel / 12)
+
+
 def test_one_row_and_negative_entries_are_a_kernel(tmp_path):
     (tmp_path / "k.csv").write_text("-1 4 -1")
     assert read_kernel(tmp_path / "k.csv").tolist() == [[-0.5, 2, -0.5]]
@@ -476,8 +485,10 @@ def test_kernels_are_not_coloured_or_transparent(tmp_path):
         (
             "k.npy",
             npy(np.ones((3, 3, 3))),
-            "is 3x3x3; it needs two odd sides: save the one",
+            r"array\[0\] \(3x3\), array\[1\] .*--kernel-name names the one",
         ),
+        ("k.npy", npy(np.ones(5)), "is 5; it needs two odd sides"),
+        ("k.npy", npy(np.ones((2, 2, 3, 3))), "is 2x2x3x3; it needs two odd sides"),
         ("k.npy", npy(np.zeros((3, 3))), "has the sum 0.0; it must be positive"),
         ("k.npy", None, "cannot read the array"),
         ("k.csv", b"1,2\n3", "cannot read numbers from"),
