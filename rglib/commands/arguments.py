@@ -174,8 +174,8 @@ def _add_degradation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel-name",
         metavar="NAME",
-        help="of the kernel among several in a .npy, .npz or .mat, such as f or kernels[3]; without "
-        "it an error lists them",
+        help="of the kernel among several in a .npy, .npz or .mat, such as f or kernels[3]; "
+        "without it an error lists them",
     )
     parser.add_argument(
         "--correlated",
