@@ -204,13 +204,19 @@ def _check_mode(image: ImageFile.ImageFile, path: Path, *, deep: bool) -> None:
         return
     if image.mode == "CMYK":
         raise unusable(path, "its colours are CMYK, for printing; convert it to RGB")
-    maxval = image.tile[0].args if image.format == "PPM" and image.tile else None
-    scaled = image.tile[0].codec_name.startswith("ppm") if maxval else False
-    if image.mode not in MODES or (scaled and maxval[-1] != 255):  # type: ignore[index]
+    if image.mode not in MODES or _is_scaled_ppm(image):
         raise unusable(
             path,
             f"its levels are not of 8 bits (mode {image.mode}); save it as PNG or TIFF, of 8 or 16",
         )
+
+
+def _is_scaled_ppm(image: ImageFile.ImageFile) -> bool:
+    """Whether white is not 255 in a PPM, whose levels Pillow would round to 8 bits."""
+    if image.format != "PPM":
+        return False
+    decoder, *_, arguments = image.tile[0]
+    return decoder.startswith("ppm") and isinstance(arguments, tuple) and arguments[-1] != 255
 
 
 def _is_deep_png(image: ImageFile.ImageFile) -> bool:

@@ -18,6 +18,7 @@ from rglib.networks import DRUNet
 # the operator and the solver, and of the network for each channel of its first width
 OF_IMAGES = 320
 OF_CHANNEL = 16
+IN_PARTS = "cut it into parts"
 SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "emory allocation")
 
 
@@ -26,8 +27,10 @@ class TooLargeError(ValueError):
 
 
 @contextmanager
-def enough_for(path: Path) -> Iterator[None]:
+def enough_for(path: Path, *, advice: str) -> Iterator[None]:
     """Turn what NumPy, Pillow and PyTorch raise without memory into one error with the file's name.
+
+    ``advice`` is what can be done, for the message.
 
     Raises:
         TooLargeError: the memory was too small.
@@ -38,7 +41,7 @@ def enough_for(path: Path) -> Iterator[None]:
         known = MemoryError, torch.OutOfMemoryError
         if not (isinstance(error, known) or any(sign in str(error) for sign in SIGNS)):
             raise
-        raise TooLargeError(f"the memory is too small for {path}: cut it into parts") from error
+        raise TooLargeError(f"the memory is too small for {path}: {advice}") from error
 
 
 def check_memory(

@@ -243,6 +243,25 @@ def test_the_transparent_colour_of_a_palette_is_alpha(tmp_path, kind):
     same(found.alpha, np.where(GREY[..., 0] % 3 == 1, 0, 255).astype(np.uint8))
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("magic", [b"P4", b"P5", b"P6"])
+def test_netpbm_of_8_bits_and_of_one(tmp_path, magic, plain):
+    bits = np.array([[0, 1, 1, 0], [1, 0, 0, 1]], np.uint8)
+    pixels = levels(3)[:2, :4, : 3 if magic == b"P6" else 1]
+    if magic == b"P4":
+        pixels = 255 * (1 - bits[..., None])
+    white = b"" if magic == b"P4" else b"\n255"
+    stored = bits.ravel() if magic == b"P4" else pixels.ravel()
+    if plain:
+        content = b"P%d 4 2%s\n" % (int(magic[1:]) - 3, white) + b" ".join(
+            b"%d" % x for x in stored
+        )
+    else:
+        packed = np.packbits(bits, axis=1) if magic == b"P4" else stored
+        content = magic + b" 4 2" + white + b"\n" + packed.tobytes()
+    same(read(tmp_path, content).colours, pixels)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_jpeg(tmp_path, mode, progressive):

@@ -257,6 +257,17 @@ def test_a_profile_is_written_where_it_fits(tmp_path, mode, space, ending):
     assert again.mode == ("RGB" if ending == ".webp" else mode)
 
 
+def test_floats_of_a_tiff_that_are_no_levels_are_refused(tmp_path):
+    for value, message in {
+        np.nan: "values that are not finite",
+        255: "go to 255, and white",
+    }.items():
+        pixels = np.full((4, 4, 3), value, np.float32)
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+        with pytest.raises(ImageError, match=f"a.tif: .*{message}"):
+            read_photograph(tmp_path / "a.tif")
+
+
 def test_levels_that_are_not_those_of_srgb_are_refused(tmp_path):
     gamma = PngInfo()
     gamma.add(b"gAMA", (55556).to_bytes(4, "big"))

@@ -12,7 +12,7 @@ from rglib.commands import refused, say
 from rglib.commands.degradations import degradation_of
 from rglib.commands.files import check_outputs, targets
 from rglib.decoding import WHITE, ImageError
-from rglib.memory import enough_for
+from rglib.memory import IN_PARTS, enough_for
 from rglib.operators import Mask
 from rglib.photographs import (
     Photograph,
@@ -48,10 +48,10 @@ def run(chosen: argparse.Namespace) -> int:
             raise ValueError(f"--seed: {chosen.seed} is not allowed; must be at least 0")
         tasks = tasks_of(chosen)
         for task in tasks:
-            with enough_for(task.source):
+            with enough_for(task.source, advice=IN_PARTS):
                 read(task, degradation)
         for task in tasks:
-            with enough_for(task.source):
+            with enough_for(task.source, advice=IN_PARTS):
                 say(degrade(task, degradation, seed=chosen.seed))
     except (ValueError, OSError) as error:
         return refused("degrade", error)

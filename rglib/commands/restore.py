@@ -14,7 +14,7 @@ from rglib.borders import continued
 from rglib.commands import degradations, refused, say
 from rglib.commands.files import check_outputs, companion, targets
 from rglib.decoding import WHITE, ImageError
-from rglib.memory import check_memory, enough_for
+from rglib.memory import IN_PARTS, check_memory, enough_for
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import WeightsError
 from rglib.photographs import (
@@ -70,10 +70,10 @@ def run(chosen: argparse.Namespace) -> int:
             tile_above=chosen.tile_above,
         )
         for task in tasks:
-            with enough_for(task.source):
+            with enough_for(task.source, advice=IN_PARTS):
                 check(task, prior, chosen)
         for task in tasks:
-            with enough_for(task.source):
+            with enough_for(task.source, advice=advice_on_memory(prior)):
                 say(restore(task, prior, chosen))
     except (ValueError, OSError, WeightsError) as error:
         return refused("restore", error)
@@ -133,16 +133,27 @@ def check(task: Task, prior: Prior, chosen: argparse.Namespace) -> None:
     """
     work = work_of(task, chosen)
     prior.method(work.problem, like=chosen.problem)
-    tile_above = prior.settings["evaluation"]["tile_above"]
-    can_tile = prior.algorithm == "gradient_descent" and tile_above is None
     check_memory(
         task.source,
         torch.Size((work.height, work.width)),
         prior.network,
         prior.device,
-        tile_above=tile_above if prior.algorithm == "gradient_descent" else None,
-        advice=TILE if can_tile else "cut it into parts",
+        tile_above=tile_above(prior),
+        advice=advice_on_memory(prior),
     )
+
+
+def tile_above(prior: Prior) -> int | None:
+    """Pixels above which the network is applied to parts, which PnP-ADMM never does."""
+    descends = prior.algorithm == "gradient_descent"
+    pixels: int | None = prior.settings["evaluation"]["tile_above"] if descends else None
+    return pixels
+
+
+def advice_on_memory(prior: Prior) -> str:
+    """What can be done where the memory is too small for an image."""
+    can_tile = prior.algorithm == "gradient_descent" and tile_above(prior) is None
+    return TILE if can_tile else IN_PARTS
 
 
 def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
