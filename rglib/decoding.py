@@ -33,12 +33,8 @@ GREY_MODES = ("1", "L", "LA")
 PIXELS_AT_MOST = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # what Pillow takes for an attack
 LFS = b"version https://git-lfs"
 ORIENTATION = 0x0112  # the tag of EXIF and TIFF
-PARTS_OF_THE_FIRST = (  # further pictures in a camera's JPEG that belong to the first
-    "Baseline MP Primary Image",
-    "Large Thumbnail (VGA Equivalent)",
-    "Large Thumbnail (Full HD Equivalent)",
-    "Undefined",  # gain maps
-)
+THUMBNAILS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equivalent)")
+UNDEFINED = "Undefined"  # of a picture in a camera's JPEG, as gain maps are
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COLOUR_CHANNELS = {  # of the photometric interpretations that are read
     tifffile.PHOTOMETRIC.MINISWHITE: 1,
@@ -192,11 +188,22 @@ def _check_alone(image: ImageFile.ImageFile, path: Path) -> None:
         raise unusable(path, f"{image.format} is not read; convert it to one of {READ}")
     frames = getattr(image, "n_frames", 1)
     if isinstance(image, MpoImagePlugin.MpoImageFile):
-        entries = (image.mpinfo or {})[0xB002]
-        kinds = [entry["Attribute"]["MPType"] for entry in entries]
-        frames = sum(kind not in PARTS_OF_THE_FIRST for kind in kinds[1:]) + 1
+        frames = _pictures_of_mpo(image)
     if frames > 1:
         raise unusable(path, f"it holds {frames} pictures; save the one that is meant by itself")
+
+
+def _pictures_of_mpo(image: MpoImagePlugin.MpoImageFile) -> int:
+    """How many pictures a camera's JPEG holds: thumbnails and gain maps, smaller ones, are none."""
+    size, pictures = image.size, 1
+    entries = (image.mpinfo or {})[0xB002]
+    for i, entry in enumerate(entries[1:], start=1):
+        kind = entry["Attribute"]["MPType"]
+        image.seek(i)
+        smaller = image.width * image.height < size[0] * size[1]
+        pictures += not (kind in THUMBNAILS or (kind == UNDEFINED and smaller))
+    image.seek(0)
+    return pictures
 
 
 def _check_mode(image: ImageFile.ImageFile, path: Path, *, deep: bool) -> None:
@@ -319,13 +326,18 @@ def _tiff_picture(path: Path) -> Picture:
 
 def _page(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
     """The page of the picture, which must be the only one but for smaller copies of it."""
-    pages = [page for page in (any.aspage() for any in file.pages) if not page.is_reduced]
+    pages: dict[int, tifffile.TiffPage] = {}
+    for page in (frame.aspage() for frame in file.pages):
+        if page.offset in pages:
+            raise ImageError(f"cannot read the image {path}: its pages lead in a circle")
+        pages[page.offset] = page
+    alone = [page for page in pages.values() if not page.is_reduced]
     images = (file.imagej_metadata or {}).get("images", 1)
-    if not pages:
+    if not alone:
         raise unusable(path, "it holds small copies alone, as a camera's raw file does; convert it")
-    if (count := max(len(pages), images)) > 1:
+    if (count := max(len(alone), images)) > 1:
         raise unusable(path, f"it holds {count} pictures; save the one that is meant by itself")
-    (page,) = pages
+    (page,) = alone
     if page.imagedepth > 1:
         raise unusable(path, f"it is a volume of {page.imagedepth} slices, and no picture")
     return page

@@ -395,9 +395,11 @@ def frames(kind, **options):
     return saved(images[0], kind, save_all=True, append_images=images[1:], **options)
 
 
-def mpo(*kinds):
-    """A JPEG of several pictures, whose kinds are as a camera says them."""
-    content = bytearray(frames("MPO"))
+def mpo(*kinds, smaller=1):
+    """A JPEG of several pictures, whose kinds are as a camera says them, the later ones smaller."""
+    first, *others = (Image.fromarray(levels(3, seed=i)) for i in range(len(kinds)))
+    others = [image.reduce(smaller) for image in others]
+    content = bytearray(saved(first, "MPO", save_all=True, append_images=others))
     codes = {"first": 0x030000, "thumbnail": 0x010001, "gain map": 0, "stereo": 0x020002}
     start = content.index(b"\x02\xb0")  # the tag of the entries, of 16 bytes each
     (offset,) = struct.unpack_from("<L", content, start + 8)
@@ -435,6 +437,8 @@ REFUSED = {
     "GIF": (frames("GIF"), "it holds 3 pictures"),
     "WebP": (frames("WEBP", lossless=True), "it holds 3 pictures"),
     "stereo": (mpo("first", "stereo", "stereo"), "it holds 3 pictures"),
+    "stereo, one smaller": (mpo("first", "stereo", smaller=2), "it holds 2 pictures"),
+    "two pictures in a JPEG": (mpo("first", "gain map"), "it holds 2 pictures"),
     "floats": (saved(Image.new("F", (4, 4)), "PPM"), "not of 8 bits"),
     "a deep PPM": (b"P6 2 1 65535\n" + bytes(12), "not of 8 bits"),
     "a coarse PPM": (b"P6 2 1 15\n" + bytes(6), "not of 8 bits"),
@@ -463,7 +467,7 @@ def test_what_is_not_one_picture_in_grey_or_rgb_is_refused(tmp_path, case):
 
 @pytest.mark.parametrize("kinds", [("first", "thumbnail", "gain map"), ("first", "gain map")])
 def test_pictures_that_belong_to_a_cameras_first_one_do_no_harm(tmp_path, kinds):
-    found = read(tmp_path, mpo(*(*kinds, *["gain map"] * (3 - len(kinds)))))
+    found = read(tmp_path, mpo(*kinds, smaller=2))
     first = next(ImageSequence.Iterator(Image.open(tmp_path / "file")))
     same(found.colours, np.asarray(first))
 
@@ -474,6 +478,18 @@ def test_smaller_copies_in_a_tiff_do_no_harm(tmp_path):
         file.write(pixels, photometric="rgb")
         file.write(pixels[::4, ::4], photometric="rgb", subfiletype=1)
     same(decode(tmp_path / "a.tif").colours, pixels)
+
+
+@pytest.mark.parametrize("tags", [True, False])
+def test_pages_that_lead_in_a_circle_are_named(tmp_path, tags):
+    content = bytearray(tiff(levels(3)))
+    (start,) = struct.unpack_from("<L", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    struct.pack_into("<L", content, start + 2 + 12 * count, start)
+    if not tags:
+        content = b"II*\0\x08\0\0\0\0\0\x08\0\0\0"
+    with pytest.raises(ImageError, match="file: its pages lead in a circle"):
+        read(tmp_path, bytes(content))
 
 
 WHOLE = {
