@@ -9,17 +9,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
 
+from rglib.decoding import ImageError as ImageError
+from rglib.decoding import decode, image_size, unusable
 from rglib.files import file_digest, replacing
 from rglib.progress import progress
 
@@ -30,27 +30,24 @@ if TYPE_CHECKING:  # torch takes seconds to import, and reading images needs non
     from rglib.manifest import Manifest
 
 
-class ImageError(ValueError):
-    """A file is not an image that can be used; the message names the file and the reason."""
-
-
 # --- single images --------------------------------------------------------------------------------
 
 
 def read_image(path: Path) -> np.ndarray:
     """Return the image in `path` as uint8 RGB (H, W, 3), turned as its EXIF orientation says.
 
-    Grey and palette images become RGB. Raises ImageError where the file is missing, truncated or no
-    image, has transparent pixels, or is not an 8-bit RGB, grey or palette image.
+    Grey and palette images become RGB, colour profiles are not applied. Raises ImageError where the
+    file is missing, damaged or holds anything but one picture in grey or RGB, has transparent
+    pixels, or is not of 8 bits a channel.
     """
-    with opened(path) as image:
-        return np.array(_to_rgb(image, path))
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) as stored, before any EXIF turn, without decoding the pixels."""
-    with opened(path) as image:
-        return image.size
+    picture = decode(path)
+    colours, alpha = picture.colours, picture.alpha
+    if colours.dtype != np.uint8:
+        depth = "floats" if colours.dtype.kind == "f" else "16 bits a channel"
+        raise unusable(path, f"it has {depth}; convert it to 8-bit RGB")
+    if alpha is not None and alpha.min() < 255:
+        raise unusable(path, "it has transparent pixels")
+    return np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else colours
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -77,37 +74,6 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """Write uint8 (H, W, 3) as PNG, the folder made where it is missing, the file whole or not."""
     with replacing(path) as partial:
         Image.fromarray(image).save(partial, format="PNG")
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
-    """Open an image; everything Pillow raises on a bad file, now or later, becomes ImageError."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except ImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot read the image {path}: {error}") from error
-
-
-def check_depth(image: ImageFile.ImageFile, path: Path) -> None:
-    """Raise ImageError unless an opened image, not yet decoded, is 8-bit RGB, grey or palette."""
-    # Pillow reads 16-bit colour as mode RGB by dropping the low byte without a word
-    sixteen_bit = any(";16" in str(tile.args) for tile in image.tile)
-    if sixteen_bit or image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        depth = "16 bits per channel" if sixteen_bit else f"mode {image.mode}"
-        raise ImageError(f"cannot use the image {path}: {depth}; convert it to 8-bit RGB")
-
-
-def _to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
-    check_depth(image, path)
-    pixels: Image.Image = image
-    if image.has_transparency_data:
-        pixels = image.convert("RGBA")
-        if np.asarray(pixels)[..., 3].min() < 255:
-            raise ImageError(f"cannot use the image {path}: it has transparent pixels")
-    return ImageOps.exif_transpose(pixels.convert("RGB"))
 
 
 # --- the store ------------------------------------------------------------------------------------

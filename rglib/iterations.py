@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from rglib.problems import DataGradient, SideBySide
@@ -61,9 +62,9 @@ class RegularizedGradient:
         """The x with x = z - tau (D(x) / sigma^2 + G(z)), by the exact prox; tau is (B, 1, 1, 1).
 
         Raises:
-            ValueError: sigma is 0.
+            ValueError: sigma is 0, of one image or of all.
         """
-        if isinstance(self.sigma, float) and self.sigma == 0:
+        if (torch.as_tensor(self.sigma) == 0).any():
             raise ValueError(
                 "semi_implicit divides the data term by s^2: with s = 0 take the solver adam"
             )

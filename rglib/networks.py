@@ -12,14 +12,12 @@ from torch.nn import functional
 
 from rglib.extensions import make
 from rglib.files import file_digest, replacing
+from rglib.state_dicts import WeightsError as WeightsError
+from rglib.state_dicts import mismatch, named_as, read_state_dict
 
 PAPER_WIDTHS = (64, 128, 256, 512)
 PAPER_BLOCKS = 4
 PAD_TO = 16  # the released PnP-ReG code pads to multiples of 16; 8 would do
-
-
-class WeightsError(Exception):
-    """Weights that are not what the configuration says they are."""
 
 
 class ResidualBlock(nn.Module):
@@ -201,45 +199,41 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read a state dict, float32, from .safetensors or from a .pth file of tensors only.
+    """Read a state dict, float32, see `rglib.state_dicts`.
 
     Raises:
-        WeightsError: the file is missing, has another checksum, is damaged, is not a state dict or
-            has values that are not finite.
+        WeightsError: the file is missing, has another checksum, is damaged, holds no state dict or
+            several, tensors that are not dense, or values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     if sha256 and (found := file_digest(path)) != sha256:
         raise WeightsError(f"{path}: sha256 is {found}, expected {sha256}")
-    try:
-        weights = _read(path)
-    except Exception as error:  # whatever a damaged or hostile file provokes
-        raise WeightsError(f"{path}: cannot be read as weights ({error})") from error
-    if not isinstance(weights, dict) or not all(torch.is_tensor(t) for t in weights.values()):
-        raise WeightsError(f"{path}: not a state dict of tensors")
-    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+    weights = read_state_dict(path)
+    for name, tensor in weights.items():
+        plain = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized)
+        if not plain or tensor.is_complex():
+            raise WeightsError(f"{path}: {name} is no dense tensor of real numbers")
+    numbers = {name: tensor.detach().float() for name, tensor in weights.items()}
+    if broken := [name for name, tensor in numbers.items() if not tensor.isfinite().all()]:
         raise WeightsError(f"{path}: {broken[0]} has values that are not finite")
-    return {name: tensor.float() for name, tensor in weights.items()}
+    return numbers
 
 
 def load_into(network: nn.Module, path: Path, *, sha256: str | None = None) -> None:
     """Load weights into a network, every name and shape as it has them (a DRUNet KAIR's).
 
+    A prefix of all names, such as ``module.`` or ``denoiser.``, is left out; of a checkpoint of
+    several networks it is the one that has them.
+
     Raises:
         WeightsError: as `load_weights`; or names or shapes belong to another network.
     """
-    try:
-        network.load_state_dict(load_weights(path, sha256=sha256), strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{path}: weights of another network. {error}") from error
-
-
-def _read(path: Path) -> object:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    expected = network.state_dict()
+    weights = named_as(expected, load_weights(path, sha256=sha256), path)
+    if differences := mismatch(weights, expected):
+        raise WeightsError(f"{path}: weights of another network: {differences}")
+    network.load_state_dict(weights, strict=True)
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:

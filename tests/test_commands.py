@@ -1,10 +1,18 @@
 import json
+import os
 import re
+import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from scipy.io import savemat
+from scipy.ndimage import convolve, correlate
 
 import rglib
 from rglib.__main__ import main
@@ -285,7 +293,32 @@ MISTAKES = {
     "restore one.png --kernel k.npy --noise 0.01 --problem sr2_bicubic_n0 -o x.png": (
         "sr2_bicubic_n0 is no deblurring"
     ),
-    "restore one.png --kernel one.png --noise 0.01 -o x.png": "is 64x96; it needs two odd sides",
+    "restore one.png --kernel one.png --noise 0.01 -o x.png": "coloured, and a blur kernel is grey",
+    "restore one.png --kernel even.npy --noise 0.01 -o x.png": (
+        "is 14x14; it needs two odd sides, around the entry in its middle: add a row or column of"
+    ),
+    "restore one.png --kernel two.npz --noise 0.01 -o x.png": (
+        "two.npz: it holds several arrays, f (3x3), x (64x96); --kernel-name names the one"
+    ),
+    "restore one.png --kernel two.npz --kernel-name y --noise 0.01 -o x.png": "there is no y in it",
+    "restore one.png --kernel k.csv --kernel-name y --noise 0.01 -o x.png": "cannot choose y in",
+    "restore one.png --problem deblur_s1.6 --correlated -o x.png": "give it with --kernel FILE",
+    "restore one.png --problem deblur_s1.6 --kernel-name f -o x.png": "--kernel-name says how a",
+    "restore one.png --mask one.png --correlated -o x.png": "--mask is for completion",
+    **{
+        f"restore one.png --mask all.png --noise {noise} -o x.png": "0.01 for 2.55 of 255"
+        for noise in (-1, 5, "nan", "inf", -0.001)
+    },
+    "restore one.png --mask one.png -o x.png": "mask one.png: its colours do not say what is known",
+    "restore deep.png --problem deblur_s1.6 -o x.jpg": (
+        "the image has 16 bits a channel, which .jpg cannot keep; take one of .npy, .png, .tif"
+    ),
+    "restore linear.png --problem deblur_s1.6 -o x.png": "a gamma of 1/1, which is not sRGB's",
+    "restore photos/two.png/x.png --problem deblur_s1.6 -o x.png": "there is no photos/two.png/x",
+    "restore circle.png --problem deblur_s1.6 -o x.png": "there is no circle.png",
+    "restore objects.npy --problem deblur_s1.6 -o x.png": "it holds Python objects",
+    "restore wide.npy --problem deblur_s1.6 -o x.png": "its values go to 255, and white is 1",
+    "restore int.npy --problem deblur_s1.6 -o x.png": "int64, whose white is not known",
     "restore one.png --kernel big.npy --noise 0.01 --border circular -o x.png": (
         "cannot restore one.png: a 99x99 blur kernel does not fit"
     ),
@@ -294,6 +327,9 @@ MISTAKES = {
     "restore one.png --problem deblur_s1.6 --lr 0.1 --method gauss -o x.png": "lr: gauss restores",
     "restore one.png --problem deblur_s1.6 --truth photos/two.png -o x.png": (
         "the truth photos/two.png has 70x40 pixels, the result 96x64"
+    ),
+    "restore one.png --problem deblur_s1.6 --truth alpha.png -o x.png": (
+        "cannot compare with alpha.png: it has transparent pixels"
     ),
     "degrade one.png -o y.npy": "say what the image suffers from",
     "degrade one.png --problem completion80 -o y.npy": "needs --mask FILE, where to write",
@@ -314,10 +350,23 @@ def test_mistakes_are_named_and_nothing_is_written(here, run, line):
     (here / "empty").mkdir()
     np.save(here / "k.npy", np.ones((3, 3)))
     np.save(here / "big.npy", np.ones((99, 99)))
+    np.save(here / "even.npy", np.ones((14, 14)))
+    np.savetxt(here / "k.csv", np.ones((3, 3)), delimiter=",")
+    np.savez(here / "two.npz", f=np.ones((3, 3)), x=np.ones((64, 96)))
+    write_png(here / "all.png", np.full((64, 96, 3), 255, dtype=np.uint8))
+    Image.fromarray(np.zeros((30, 30), np.uint16)).save(here / "deep.png")
+    gamma = PngInfo()
+    gamma.add(b"gAMA", struct.pack(">L", 100_000))
+    Image.fromarray(picture("one")).save(here / "linear.png", pnginfo=gamma)
+    (here / "circle.png").symlink_to(here / "circle.png")
+    np.save(here / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    np.save(here / "wide.npy", picture("one").astype(float) * (255 / picture("one").max()))
+    np.save(here / "int.npy", picture("one").astype(np.int64))
     before = files(here)
     status, said = run(line)
     assert status == 2 and MISTAKES[line] in said, said
     assert "Traceback" not in said
+    assert said.startswith("usage") or said.count("\n") == 1  # one line
     assert files(here) == before
 
 
@@ -335,6 +384,180 @@ def test_an_interruption_ends_quietly_and_leaves_nothing(here, run, monkeypatch)
     before = files(here)
     assert run("restore one.png --problem deblur_s1.6 -o x.png") == (130, "")
     assert files(here) == before
+
+
+# --- files that people have -----------------------------------------------------------------------
+
+
+def deep(height, width, channels=3):
+    return np.random.default_rng(2).integers(0, 65536, (height, width, channels), dtype=np.uint16)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_16_bits_there_and_back(here, run, ending):
+    tifffile.imwrite(here / "a.tif", deep(40, 48), photometric="rgb", planarconfig="contig")
+    done(run(f"degrade a.tif --problem completion80 -o y{ending} --mask m.png --truth t{ending}"))
+    truth = read_photograph(here / f"t{ending}")
+    assert truth.bits == 16
+    np.testing.assert_allclose(
+        truth.pixels[0].permute(1, 2, 0).numpy(), deep(40, 48) / 65535, rtol=1e-6
+    )
+    said = done(run(f"restore y{ending} --mask m.png -o x{ending} --truth t{ending}"))
+    assert "PSNR" in said and read_photograph(here / f"x{ending}").bits == 16
+    done(run(f"restore y{ending} --mask m.png -o x.npy"))
+    exact = np.clip(np.load(here / "x.npy"), 0, 1)
+    written = read_photograph(here / f"x{ending}").pixels[0].permute(1, 2, 0).numpy()
+    assert 0 < np.abs(written - exact).max() < 1e-5  # 8 bits would be off by up to 2e-3
+
+
+def test_what_16_bits_lose_is_said(here, run):
+    tifffile.imwrite(here / "a.tif", deep(40, 48), photometric="rgb", planarconfig="contig")
+    said = done(run("degrade a.tif --problem deblur_s1.6 -o y.png"))
+    assert "clipping and rounding to 16 bits" in said
+    lost = float(re.search(r"changed it by (\S+),", said)[1])
+    done(run("degrade a.tif --problem deblur_s1.6 -o y.npy"))
+    kept = read_photograph(here / "y.png").pixels - read_photograph(here / "y.npy").pixels
+    assert lost == pytest.approx(kept.square().mean().sqrt().item(), rel=0.06)
+
+
+def test_a_grey_image_stays_grey_and_has_the_noise_asked_for(here, run):
+    grey = np.broadcast_to(np.linspace(60, 190, 96).astype(np.uint8), (64, 96))
+    profile = bytes(16) + b"GRAY" + bytes(108)
+    Image.fromarray(np.ascontiguousarray(grey)).save(here / "a.png", icc_profile=profile)
+    line = "degrade a.png --problem deblur_s1.6 --noise"
+    done(run(f"{line} 0.1 -o y.png --truth t.png"))
+    for name in ("y.png", "t.png"):
+        image = Image.open(here / name)
+        assert image.mode == "L" and image.info["icc_profile"] == profile
+    assert np.array_equal(np.asarray(Image.open(here / "t.png")), grey)
+    done(run(f"{line} 0.1 -o y.npy"))
+    done(run(f"{line} 0 -o z.npy"))
+    noisy, blurred = np.load(here / "y.npy"), np.load(here / "z.npy")
+    assert noisy.shape == (64, 96)
+    assert (noisy - blurred).std() == pytest.approx(0.1, rel=0.05)
+    done(run("restore y.png --problem deblur_s1.6 -o x.png"))
+    restored = Image.open(here / "x.png")
+    assert restored.mode == "L" and restored.info["icc_profile"] == profile
+
+
+def test_a_kernel_is_convolved_and_with_an_option_correlated(here, run):
+    kernel = np.zeros((5, 7))
+    kernel[0, 1], kernel[2, 3], kernel[4, 2] = 1, 2, 3
+    savemat(here / "k.mat", {"f": kernel, "x": np.zeros((9, 9))})
+    image = picture("one").astype(float) / 255
+    for option, blur in {"": convolve, "--correlated": correlate}.items():
+        line = f"degrade one.png --kernel k.mat --kernel-name f {option} --noise 0"
+        done(run(f"{line} -o y.npy"))
+        expected = blur(image, kernel[..., None] / 6, mode="wrap")
+        np.testing.assert_allclose(np.load(here / "y.npy"), expected, atol=1e-6)
+        (here / "y.npy").unlink()
+    turned = kernel[::-1, ::-1]
+    np.save(here / "turned.npy", np.ascontiguousarray(turned))
+    expected = correlate(image, kernel[..., None] / 6, mode="wrap").astype(np.float32)
+    np.save(here / "y.npy", expected)
+    line = "restore y.npy --noise 0.01 --border circular --kernel"
+    done(run(f"{line} turned.npy -o a.npy"))
+    done(run(f"{line} k.mat --kernel-name f --correlated -o b.npy"))
+    np.testing.assert_allclose(np.load(here / "a.npy"), np.load(here / "b.npy"), atol=1e-6)
+
+
+def test_the_noise_of_an_image_with_a_mask_is_the_solvers(here, run, tiny_models):
+    write_png(here / "m.png", np.full((64, 96, 3), 255, dtype=np.uint8))
+    done(run("restore one.png --mask m.png --noise 0.03 -o a.npy"))
+    done(run("restore one.png --mask m.png -o b.npy"))
+    assert not np.array_equal(np.load(here / "a.npy"), np.load(here / "b.npy"))
+
+
+NAMES = ["with space.png", "line\nbreak.png", "ünï.png", os.fsdecode(b"\xff.png")]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_any_name_is_read_written_and_said_in_a_line(here, name, tiny_models):
+    (here / "one.png").rename(here / name)
+    line = ["--problem", "deblur_s1.6", "--models", str(tiny_models), "--iterations", "2"]
+    command = [sys.executable, "-m", "rglib", "restore", name, "-o", f"x {name}", *line]
+    answers = [
+        subprocess.run(words, capture_output=True, text=True, cwd=here, check=False)
+        for words in (command, command, [*command[:4], f"no {name}", *command[5:]])
+    ]
+    assert [answer.returncode for answer in answers] == [0, 2, 2]
+    assert (here / f"x {name}").is_file()
+    said = [answer.stdout + answer.stderr.split("\r")[-1] for answer in answers]
+    assert said[0].count("\n") == 1 and answers[0].stdout.startswith("x ")
+    assert all(answer.stderr.count("\n") == 1 for answer in answers[1:])
+
+
+def test_a_name_may_begin_with_a_dash(here, run):
+    (here / "one.png").rename(here / "-one.png")
+    done(run("degrade --problem deblur_s1.6 -o x.png -- -one.png"))
+    assert (here / "x.png").is_file()
+
+
+def test_an_output_that_is_a_link_in_a_circle_is_replaced(here, run):
+    (here / "x.png").symlink_to(here / "x.png")
+    done(run("restore one.png --problem deblur_s1.6 -o x.png"))
+    assert read_image(here / "x.png").shape == (64, 96, 3)
+
+
+# --- memory and output ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["rerg", "gauss"])
+def test_too_large_an_image_is_refused_before_the_work(here, run, monkeypatch, method):
+    monkeypatch.setattr("rglib.memory.free_memory", lambda _: 500_000)
+    status, said = run(f"restore photos --problem sr2_bicubic_n0 --method {method} -o x")
+    assert status == 2 and not (here / "x").exists()
+    assert "too small for photos/one.png: of the 192x128 pixels of its result about " in said
+    advice = "--tile-above 262144 applies the network to parts" if method == "rerg" else "cut it"
+    assert f"would fit into the 0.0 GiB that are free; {advice}" in said
+    if method == "rerg":
+        status, said = run("restore one.png --problem sr2_bicubic_n0 --tile-above 64 -o x.png")
+        assert status == 2 and "cut it into parts" in said and "--tile-above" not in said
+
+
+@pytest.mark.parametrize("command", ["restore", "degrade"])
+def test_a_lack_of_memory_is_said_in_a_line(here, run, monkeypatch, command):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("rglib.operators.Blur.__call__", full)
+    monkeypatch.setattr("rglib.operators.Blur.prox", full)
+    status, said = run(f"{command} one.png --problem deblur_s1.6 -o x.png")
+    advice = "--tile-above 262144 applies" if command == "restore" else "cut it into parts"
+    assert status == 2 and f"the memory is too small for one.png: {advice}" in said
+    assert said.count("\n") == 1 and not (here / "x.png").exists()
+
+
+def shell(line, here):
+    """Run a line of bash where rglib is this one; return each command's status and what it says."""
+    rglib_here = f'rglib() {{ "{sys.executable}" -m rglib "$@"; }}'
+    script = f'{rglib_here}; {line}; echo "${{PIPESTATUS[@]}}" >&2'
+    answer = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, cwd=here, check=True
+    )
+    *said, statuses = answer.stderr.splitlines()
+    return statuses.split(), said
+
+
+@pytest.mark.parametrize("words", ["models", "--help"])
+def test_output_into_a_closed_pipe_ends_quietly(here, words):
+    line = f"rglib {words} | {{ exec <&-; sleep 0.1; }}"
+    (status, _), said = shell(line, here)
+    assert (status, said) in (("141", []), ("0", []))
+
+
+def test_a_closed_pipe_stops_a_folder_and_leaves_whole_images(here, tiny_models):
+    options = f"--models {tiny_models} --iterations 2 --problem deblur_s1.6"
+    (status, _), said = shell(f"rglib restore photos {options} -o x 2>&1 | true", here)
+    assert status == "141" and said == []
+    assert all(read_image(here / "x" / name).size for name in files(here / "x"))
+
+
+def test_output_that_cannot_be_written_is_said_in_a_line(here):
+    (status,), said = shell("rglib models > /dev/full", here)
+    assert status == "2"
+    assert said == ["rglib: cannot write the output: No space left on device"]
+    assert shell("rglib models >&-", here) == (["0"], [])
 
 
 # --- models ---------------------------------------------------------------------------------------

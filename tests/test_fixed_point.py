@@ -238,8 +238,12 @@ def test_a_semi_implicit_step_has_d_at_its_end_and_g_at_its_start(name, split):
     torch.testing.assert_close(x, expected, rtol=0, atol=1e-12)
 
 
-def test_a_semi_implicit_step_without_a_prior_is_refused(split):
-    gradient, _ = split("blur", 0.0)
+ZEROS = {"float": 0.0, "integer": 0, "of an image": torch.tensor([0.1, 0]).view(2, 1, 1, 1)}
+
+
+@pytest.mark.parametrize("s", ZEROS.values(), ids=ZEROS)
+def test_a_semi_implicit_step_without_a_prior_is_refused(split, s):
+    gradient, _ = split("blur", s)
     with pytest.raises(ValueError, match="with s = 0 take the solver adam"):
         solve(SemiImplicit(), gradient, torch.zeros(2, *SHAPE, dtype=torch.float64), TO_1E_6)
 

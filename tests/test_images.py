@@ -11,6 +11,7 @@ from functools import partial
 import killing
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -105,6 +106,22 @@ def test_sixteen_bit_colour_is_not_cut_to_eight_in_silence(tmp_path):
         read_image(tmp_path / "rgb16.png")
 
 
+def test_floats_and_several_pictures_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((8, 8, 3), np.float32), photometric="rgb")
+    with pytest.raises(ImageError, match=r"float\.tif: it has floats; convert it to 8-bit RGB"):
+        read_image(tmp_path / "float.tif")
+    tifffile.imwrite(tmp_path / "pages.tif", np.zeros((2, 8, 8, 3), np.uint8), photometric="rgb")
+    with pytest.raises(ImageError, match=r"pages\.tif: it holds 2 pictures"):
+        read_image(tmp_path / "pages.tif")
+
+
+def test_planes_of_a_tiff_are_put_together(tmp_path):
+    pixels = noise(7, 5)
+    planes = pixels.transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pixels)
+
+
 def test_cmyk_is_refused(tmp_path):
     Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
     with pytest.raises(ImageError, match=r"print\.jpg.*CMYK"):
@@ -148,7 +165,7 @@ def test_an_image_that_would_fill_the_memory_is_refused_unread(tmp_path):
     header = struct.pack(">LLBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
-    with pytest.raises(ImageError, match=r"bomb\.png.*exceeds limit"):
+    with pytest.raises(ImageError, match=r"bomb\.png.*exceeds the limit of 178956970 pixels"):
         read_image(tmp_path / "bomb.png")
 
 

@@ -27,9 +27,9 @@ def _add_restore(commands: Commands) -> None:
         help="restore photographs with a trained network",
         description="Restore an image, or all images of a folder: blurred ones, ones of low "
         "resolution (the result is larger by the factor) and ones with missing pixels. Alpha "
-        "channel and colour profile are kept, EXIF orientation is applied, grey stays grey. "
-        "Images have 8 bits a channel; .npy takes and keeps any numbers. Exit status: 0 all is "
-        "written, 2 nothing can be done as asked.",
+        "channel, colour profile and 16 bits are kept, EXIF orientation is applied, grey stays "
+        "grey; what cannot be kept or understood is refused. .npy takes and keeps any numbers. "
+        "Exit status: 0 all is written, 2 something cannot be done as asked.",
     )
     parser.add_argument("input", type=Path, help="image, or folder of images")
     parser.add_argument(
@@ -40,8 +40,9 @@ def _add_restore(commands: Commands) -> None:
         "--mask",
         type=Path,
         metavar="FILE",
-        help="for completion: an image of the same size, white where pixels are known, black "
-        "where they are missing; or a folder of masks with the images' names",
+        help="for completion: an image of the same size, white (or 1) where pixels are known, "
+        "black (or 0, or transparent) where they are missing; .npy, .npz or .mat; or a folder of "
+        "masks with the images' names",
     )
     parser.add_argument(
         "--border",
@@ -96,7 +97,8 @@ def _add_degrade(commands: Commands) -> None:
         help="make blurred, small or incomplete images of sharp ones, as in the tables",
         description="Make the observation of an image, or of all images of a folder, exactly as "
         "the tables do: cropped to the problem's multiples, with the operator's circular borders. "
-        "An ending of .npy keeps it exactly; others clip its noise and round it to 8 bits.",
+        "An ending of .npy keeps it exactly; others clip its noise and round it to 8 bits, or to "
+        "16 where the image has them. A grey image stays grey.",
     )
     parser.add_argument("input", type=Path, help="image, or folder of images")
     parser.add_argument(
@@ -157,7 +159,7 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _add_degradation(parser: argparse.ArgumentParser) -> None:
-    """Add ``--problem``, ``--kernel`` and ``--noise``."""
+    """Add ``--problem``, ``--kernel`` and what goes with it, and ``--noise``."""
     parser.add_argument(
         "--problem", metavar="ID", help="one of the twelve of the tables; `rglib models` lists them"
     )
@@ -165,7 +167,21 @@ def _add_degradation(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         type=Path,
         metavar="FILE",
-        help="blur kernel, .npy, .csv or an image, with odd sides; divided by its sum",
+        help="blur kernel with odd sides: .npy, .npz, .mat, .csv, .txt, .tsv or a grey image; "
+        "divided by its sum, and convolved with the image, as by MATLAB's conv2 and "
+        "scipy.ndimage.convolve",
+    )
+    parser.add_argument(
+        "--kernel-name",
+        metavar="NAME",
+        help="of the kernel among several in a .npy, .npz or .mat, such as f or kernels[3]; "
+        "without it an error lists them",
+    )
+    parser.add_argument(
+        "--correlated",
+        action="store_true",
+        help="the kernel was correlated with the image, as by MATLAB's imfilter and PyTorch's "
+        "conv2d, and is turned by 180 degrees here",
     )
     parser.add_argument(
         "--noise",

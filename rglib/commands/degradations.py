@@ -10,28 +10,41 @@ from rglib.problems import PROBLEMS, Degradation, KernelBlur
 
 
 def degradation_of(chosen: argparse.Namespace) -> Degradation:
-    """The degradation that ``--problem``, ``--kernel`` and ``--noise`` describe.
+    """The degradation that ``--problem``, ``--kernel``, ``--noise`` and what goes with them say.
 
     Raises:
         ValueError: they contradict one another, are unknown or lack something.
         ImageError: the kernel cannot be read.
     """
     table = table_problem(chosen.problem)
-    if chosen.noise is not None and not 0 <= chosen.noise <= 1:
-        raise ValueError(
-            f"--noise: {chosen.noise:g} is not allowed; it is the noise's standard deviation on "
-            "[0, 1], 0.01 for 2.55 of 255"
-        )
+    check_noise(chosen.noise)
+    if chosen.kernel is None and (chosen.correlated or chosen.kernel_name is not None):
+        option = "--correlated" if chosen.correlated else "--kernel-name"
+        raise ValueError(f"{option} says how a kernel is meant: give it with --kernel FILE")
     if chosen.kernel is not None:
         if table is not None and table.task != "deblurring":
             raise ValueError(f"--kernel: {chosen.problem} is no deblurring; leave --problem out")
         noise = table.sigma if table is not None and chosen.noise is None else chosen.noise
         if noise is None:
             raise ValueError("--kernel needs a noise level: --noise 0.01, for example")
-        return KernelBlur(read_kernel(chosen.kernel), noise)
+        kernel = read_kernel(chosen.kernel, name=chosen.kernel_name)
+        return KernelBlur(kernel.flip(0, 1) if chosen.correlated else kernel, noise)
     if table is None:
         raise ValueError("say what the image suffers from: --problem ID or --kernel FILE")
     return table if chosen.noise is None else _with_noise(table, chosen.noise)
+
+
+def check_noise(noise: float | None) -> None:
+    """Check ``--noise``.
+
+    Raises:
+        ValueError: it is no standard deviation on [0, 1].
+    """
+    if noise is not None and not 0 <= noise <= 1:
+        raise ValueError(
+            f"--noise: {noise:g} is not allowed; it is the noise's standard deviation on [0, 1], "
+            "0.01 for 2.55 of 255"
+        )
 
 
 def _with_noise(degradation: Degradation, sigma: float) -> Degradation:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
 
-from rglib.commands import UNUSABLE
+from rglib.commands import refused, say
 from rglib.commands.degradations import degradation_of
 from rglib.commands.files import check_outputs, targets
-from rglib.images import ImageError, to_tensor, to_uint8
+from rglib.decoding import WHITE, ImageError
+from rglib.memory import IN_PARTS, enough_for
 from rglib.operators import Mask
 from rglib.photographs import (
-    ARRAY,
     Photograph,
+    as_levels,
+    bits_in,
     read_photograph,
     size_of,
     write_mask,
@@ -47,12 +48,13 @@ def run(chosen: argparse.Namespace) -> int:
             raise ValueError(f"--seed: {chosen.seed} is not allowed; must be at least 0")
         tasks = tasks_of(chosen)
         for task in tasks:
-            read(task, degradation)
+            with enough_for(task.source, advice=IN_PARTS):
+                read(task, degradation)
         for task in tasks:
-            print(degrade(task, degradation, seed=chosen.seed))
+            with enough_for(task.source, advice=IN_PARTS):
+                say(degrade(task, degradation, seed=chosen.seed))
     except (ValueError, OSError) as error:
-        print(f"rglib degrade: {error}", file=sys.stderr)
-        return UNUSABLE
+        return refused("degrade", error)
     return 0
 
 
@@ -82,7 +84,7 @@ def read(task: Task, degradation: Degradation) -> Photograph:
         ImageError: it cannot be read, has transparent pixels, or is too small.
     """
     whole = read_photograph(task.source)
-    if whole.alpha is not None and whole.alpha.min() < 255:
+    if whole.alpha is not None and whole.alpha.min() < WHITE[whole.alpha.dtype]:
         raise ImageError(f"cannot degrade {task.source}: it has transparent pixels")
     cropped = degradation.crop(whole.pixels)
     if min(cropped.shape[-2:]) < degradation.smallest:
@@ -90,24 +92,33 @@ def read(task: Task, degradation: Degradation) -> Photograph:
             f"{task.source} is too small: of its {size_of(whole.pixels)} pixels the crop leaves "
             f"{size_of(cropped)}, and {degradation.smallest} are needed on each side"
         )
-    return Photograph(cropped, profile=whole.profile)
+    return replace(whole, pixels=cropped, alpha=None)
 
 
 def degrade(task: Task, degradation: Degradation, *, seed: int) -> str:
     """Degrade one image, write what is asked for and return what there is to say about it."""
     truth = read(task, degradation)
     seen = observe(degradation, truth.pixels, SeededImage(seed))
-    write_photograph(task.target, truth.with_pixels(seen.y))
+    # of a grey one the first channel, whose noise is as strong as asked: a mean's would be weaker
+    y = seen.y[:, :1].expand(-1, 3, -1, -1) if truth.grey else seen.y
+    observation = truth.with_pixels(y)
+    write_photograph(task.target, observation)
     if task.truth:
         write_photograph(task.truth, truth)
     if task.mask and isinstance(seen.problem.A, Mask):
         write_mask(task.mask, seen.problem.A.mask)
-    return f"{task.target}: {size_of(seen.y)}{_loss(task.target, seen.y)}"
+    return f"{task.target}: {size_of(y)}{_loss(task.target, observation)}"
 
 
-def _loss(target: Path, y: Tensor) -> str:
-    """What 8 bits lose of y: nothing where it has the values of an image of 8 bits."""
-    change = (to_tensor(to_uint8(y)) - y).square().mean().sqrt().item()
-    if target.suffix.lower() == ARRAY or change == 0:
+def _loss(target: Path, observation: Photograph) -> str:
+    """What a file's bits lose of y: nothing where it has the values of an image of as many."""
+    bits = bits_in(target, observation)
+    exact = as_levels(observation.pixels, 32)
+    levels = as_levels(observation.pixels, bits)
+    rounded = (levels / WHITE[levels.dtype]).astype(np.float32)
+    change = np.sqrt(np.square(rounded - exact).mean())
+    if change == 0:
         return ""
-    return f"; clipping and rounding to 8 bits changed it by {change:.1e}, {ARRAY} keeps it exactly"
+    return (
+        f"; clipping and rounding to {bits} bits changed it by {change:.1e}, .npy keeps it exactly"
+    )

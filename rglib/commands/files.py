@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,15 +72,16 @@ def check_outputs(outputs: Iterable[Path], *, inputs: Iterable[Path], overwrite:
         FilesError: one is an input, or the same as another, or is there already and may not be
             overwritten.
     """
-    read = {path.resolve() for path in inputs}
-    written: set[Path] = set()
+    read = {os.path.realpath(path) for path in inputs}
+    written: set[str] = set()
     for path in outputs:
-        if path.resolve() in read:
+        real = os.path.realpath(path)  # Path.resolve gives up at links that lead in a circle
+        if real in read:
             raise FilesError(f"{path} is what is read from; name another output")
-        if path.resolve() in written:
+        if real in written:
             raise FilesError(f"{path} would be written twice; name different files")
         if path.is_dir():
             raise FilesError(f"{path} is a folder, and a file is to be written there")
         if path.exists() and not overwrite:
             raise FilesError(f"{path} is there already; --overwrite replaces it")
-        written.add(path.resolve())
+        written.add(real)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from tabulate import tabulate
 
-from rglib.commands import UNUSABLE
+from rglib.commands import refused
 from rglib.models import Models, ModelsError
 from rglib.validation import ROLE
 
@@ -18,8 +17,7 @@ def run(chosen: argparse.Namespace) -> int:
         models = Models.open(chosen.models)
         text = as_text(models)
     except ModelsError as error:
-        print(f"rglib models: {error}", file=sys.stderr)
-        return UNUSABLE
+        return refused("models", error)
     print(text)
     return 0
 

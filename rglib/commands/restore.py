@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ import torch
 from torch import Tensor
 
 from rglib.borders import continued
-from rglib.commands import UNUSABLE, degradations
+from rglib.commands import degradations, refused, say
 from rglib.commands.files import check_outputs, companion, targets
-from rglib.images import ImageError
+from rglib.decoding import WHITE, ImageError
+from rglib.memory import IN_PARTS, check_memory, enough_for
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import WeightsError
 from rglib.photographs import (
@@ -29,7 +29,7 @@ from rglib.priors import Prior, enlargement, load, observed, problem_of
 from rglib.problems import Degradation, KnownPixels, Problem
 
 REACH_OF_DOWNSAMPLING = 8  # observed pixels; the kernels reach 2, and a wider margin gains nothing
-ON_LITTLE_MEMORY = "--tile-above 262144 applies the network to parts, which needs less memory"
+TILE = "--tile-above 262144 applies the network to parts, which needs less"
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,13 @@ def run(chosen: argparse.Namespace) -> int:
             tile_above=chosen.tile_above,
         )
         for task in tasks:
-            prior.method(work_of(task, chosen).problem, like=chosen.problem)
+            with enough_for(task.source, advice=IN_PARTS):
+                check(task, prior, chosen)
         for task in tasks:
-            print(restore(task, prior, chosen))
-    except torch.OutOfMemoryError as error:
-        print(f"rglib restore: {error}\n{ON_LITTLE_MEMORY}", file=sys.stderr)
-        return UNUSABLE
+            with enough_for(task.source, advice=advice_on_memory(prior)):
+                say(restore(task, prior, chosen))
     except (ValueError, OSError, WeightsError) as error:
-        print(f"rglib restore: {error}", file=sys.stderr)
-        return UNUSABLE
+        return refused("restore", error)
     return 0
 
 
@@ -126,6 +124,38 @@ def work_of(task: Task, chosen: argparse.Namespace) -> Work:
     return Work(photograph, y, problem, height, width, truth)
 
 
+def check(task: Task, prior: Prior, chosen: argparse.Namespace) -> None:
+    """Find out before the work whether an image can be restored.
+
+    Raises:
+        ImageError: as `work_of`.
+        ValueError: as `work_of`; there are no settings for the problem, or the memory is too small.
+    """
+    work = work_of(task, chosen)
+    prior.method(work.problem, like=chosen.problem)
+    check_memory(
+        task.source,
+        torch.Size((work.height, work.width)),
+        prior.network,
+        prior.device,
+        tile_above=tile_above(prior),
+        advice=advice_on_memory(prior),
+    )
+
+
+def tile_above(prior: Prior) -> int | None:
+    """Pixels above which the network is applied to parts, which PnP-ADMM never does."""
+    descends = prior.algorithm == "gradient_descent"
+    pixels: int | None = prior.settings["evaluation"]["tile_above"] if descends else None
+    return pixels
+
+
+def advice_on_memory(prior: Prior) -> str:
+    """What can be done where the memory is too small for an image."""
+    can_tile = prior.algorithm == "gradient_descent" and tile_above(prior) is None
+    return TILE if can_tile else IN_PARTS
+
+
 def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
     """Restore one image, write it and return what there is to say about it."""
     work = work_of(task, chosen)
@@ -157,8 +187,10 @@ def _degradation(task: Task, chosen: argparse.Namespace, y: Tensor) -> Degradati
             raise ValueError(f"{chosen.problem} needs --mask FILE, which says what is known")
         return degradation
     table = degradations.table_problem(chosen.problem)
-    if chosen.kernel is not None or (table is not None and table.task != "completion"):
+    of_kernel = chosen.kernel is not None or chosen.correlated or chosen.kernel_name is not None
+    if of_kernel or (table is not None and table.task != "completion"):
         raise ValueError("--mask is for completion: leave out --kernel and other problems")
+    degradations.check_noise(chosen.noise)
     mask = read_mask(task.mask, height=y.shape[-2], width=y.shape[-1])
     return KnownPixels(mask, chosen.noise or 0.0)
 
@@ -173,7 +205,10 @@ def _truth(path: Path | None, degradation: Degradation, size: torch.Size) -> Ten
     """The ground truth, cropped as in the tables where only then it has the result's size."""
     if path is None:
         return None
-    whole = read_photograph(path).pixels
+    photograph = read_photograph(path)
+    if photograph.alpha is not None and photograph.alpha.min() < WHITE[photograph.alpha.dtype]:
+        raise ImageError(f"cannot compare with {path}: it has transparent pixels")
+    whole = photograph.pixels
     truth = whole if whole.shape[-2:] == size else degradation.crop(whole)
     if truth.shape[-2:] != size:
         raise ImageError(

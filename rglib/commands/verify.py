@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from rglib.commands import UNUSABLE
+from rglib.commands import refused
 from rglib.verify import Status, VerifyError, as_json, as_table, verify
 
 
@@ -14,15 +13,13 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         findings = verify(chosen.folder, configfiles=chosen.configfile)
     except (VerifyError, OSError) as error:
-        print(f"rglib verify: {error}", file=sys.stderr)
-        return UNUSABLE
+        return refused("verify", error)
     print(as_json(findings) if chosen.json else as_table(findings))
     found = {finding.status for finding in findings}
     if found == {Status.UNRECORDED}:
-        print(
-            f"rglib verify: {chosen.folder} has no records: its files were not made by this "
-            "workflow, or by a version before records; make them anew with snakemake",
-            file=sys.stderr,
+        return refused(
+            "verify",
+            f"{chosen.folder} has no records: its files were not made by this workflow, or by a "
+            "version before records; make them anew with snakemake",
         )
-        return UNUSABLE
     return 0 if found == {Status.OK} else 1
