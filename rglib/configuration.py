@@ -55,6 +55,19 @@ def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
     )
 
 
+# By name: written out, so that a change of one objective trains no stage of another again, see
+# `rglib.definitions`.
+OBJECTIVES: dict[str, Callable[[Config, Config], Objective]] = {
+    "denoising": lambda o, _: _denoising(o),
+    "residual_start": lambda o, shared: _residual_start(o, shared["training_problems"]),
+    "score_start": lambda o, shared: _score_start(o, shared["training_problems"]),
+    "pnpreg": lambda o, _: _pnpreg(o),
+    "equilibrium": lambda o, shared: _equilibrium(
+        o, shared["equilibrium"], shared["training_problems"]
+    ),
+}
+
+
 def objective(name: str, options: Config, shared: Config) -> Objective:
     """An objective from its name and options, or ``module:Class`` of one's own.
 
@@ -64,16 +77,10 @@ def objective(name: str, options: Config, shared: Config) -> Objective:
     if is_own(name):
         own: Objective = make(name, options, given=shared)
         return own
-    builders: dict[str, Callable[[Config], Objective]] = {
-        "denoising": _denoising,
-        "residual_start": lambda o: _residual_start(o, shared["training_problems"]),
-        "score_start": lambda o: _score_start(o, shared["training_problems"]),
-        "pnpreg": _pnpreg,
-        "equilibrium": lambda o: _equilibrium(
-            o, shared["equilibrium"], shared["training_problems"]
-        ),
-    }
-    return builders[name](options)
+    return OBJECTIVES[name](options, shared)
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {"cosine": Cosine, "step": StepDecay}
 
 
 def _keep(shared: Config) -> Keep | None:
@@ -84,9 +91,8 @@ def _keep(shared: Config) -> Keep | None:
 
 def schedule(entry: Config) -> Schedule:
     """{cosine: {warmup}} or {step: {every, gamma}}."""
-    if entry.get("cosine") is not None:
-        return Cosine(warmup=entry["cosine"]["warmup"])
-    return StepDecay(every=entry["step"]["every"], gamma=entry["step"]["gamma"])
+    (name,) = (name for name in SCHEDULES if entry.get(name) is not None)
+    return SCHEDULES[name](**entry[name])
 
 
 def _denoising(options: Config) -> Denoising:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -20,13 +21,15 @@ from pathlib import Path
 from filelock import FileLock
 
 from rglib.download import Archive, DownloadError, UnpackError, download, unpack
-from rglib.files import file_digest
+from rglib.files import file_digest, replacing
 from rglib.images import ImageError, read_image, write_png
-from rglib.manifest import ImageFile, Manifest
+from rglib.manifest import ImageFile, LeftOut, Manifest
 
 log = logging.getLogger(__name__)
 
 FOLDER_PREFIX = "folder:"
+DOWNLOADS = Path("work/downloads")  # of a project
+LONGEST_NAME = 200  # bytes of an image's name: those of its results are longer, up to 255
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -274,13 +277,48 @@ def slug(dataset_id: str) -> str:
     return f"folder_{name}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
 
 
+def at_hand(
+    dataset_id: str, *, mirrors: Sequence[Path], data_dir: Path, root: Path = Path()
+) -> list[Path]:
+    """The files that a data set is found in without fetching anything; none if it is out of reach.
+
+    Of a folder, those that have the name of an image. Where nothing else is, the archives that were
+    downloaded, if by hand. ``root`` is the project's folder.
+    """
+    if dataset_id.startswith(FOLDER_PREFIX):
+        folder = _folder(dataset_id)
+        return _candidates(root / folder) if (root / folder).is_dir() else []
+    dataset = CATALOGUE[dataset_id]
+    if dataset.embedded:
+        return [_copy_of(photo, root / data_dir / dataset.id) for photo in dataset.embedded]
+    for place in (*mirrors, data_dir):
+        if files := _matches(root / place, dataset):
+            return files
+    archives = [root / data_dir / "archives" / archive.file for archive in dataset.archives]
+    return [path for path in archives if path.is_file()]
+
+
+def shown(name: str) -> str:
+    """A file's name with what of it cannot be printed or stored as text escaped."""
+    return "".join(
+        character if printable(character) else character.encode("unicode_escape").decode()
+        for character in name
+    )
+
+
+def printable(text: str) -> bool:
+    """Whether tables, figures and terminals can show it: no control characters, valid Unicode."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+
+
 def resolve(
     dataset_id: str, *, mirrors: Sequence[Path], data_dir: Path, offline: bool = False
 ) -> Manifest:
     """Find a data set, downloading it into `data_dir` where no mirror has it.
 
     `dataset_id` is a key of `CATALOGUE`, or `folder:<path>` for the images of any folder. A mirror
-    without the data set's folder is passed over. `offline` tries no address.
+    without the data set's folder is passed over. `offline` tries no address. Of a folder, a file
+    that cannot be used is left out with a warning, and named in the manifest.
 
     Raises DatasetError for an unknown id, and for a mirror or folder that is there but does not
     hold the right number of images or the right ones; DatasetUnavailable where the data set is
@@ -342,26 +380,65 @@ _LOUD = """
 !! THE TEST SET {title} IS OUT OF REACH.
 !! Everything is evaluated on {stand_in} INSTEAD.
 !! The numbers cannot be compared with the paper's; each table and figure names the stand-in.
-!! Once {title} can be reached, delete the test set's manifest (test_set.json) and run again.
+!! Once {title} is in a mirror, or its archive was put where this says below, run the same command
+!! again: it takes the place of the stand-in. Where it has to be downloaded, add: --forcerun test_set
 {line}
 {reason}
 {line}"""
 
 
 def _from_folder(dataset_id: str) -> Manifest:
-    folder = Path(dataset_id.removeprefix(FOLDER_PREFIX)).expanduser()
+    folder = _folder(dataset_id)
     if not folder.is_dir():
         raise DatasetError(f"data set {dataset_id}: there is no folder {folder}")
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    images = _image_files(path for path in files if not path.name.startswith("."))
+    files = _candidates(folder)
+    left_out = tuple(found for path in files if (found := _unusable(path)))
+    for file in left_out:
+        log.warning("data set %s: left out %s: %s", dataset_id, file.file, file.why)
+    names = {file.file for file in left_out}
+    images = _image_files(path for path in files if shown(path.name) not in names)
     if not images:
-        raise DatasetError(f"data set {dataset_id}: no {', '.join(IMAGE_SUFFIXES)} in {folder}")
+        others = f"; left out: {'; '.join(f.why for f in left_out)}" if left_out else ""
+        raise DatasetError(
+            f"data set {dataset_id}: no {', '.join(IMAGE_SUFFIXES)} in {folder}{others}"
+        )
     for image, following in pairwise(images):
         if image.name == following.name:  # results are told apart by the image's name
             raise DatasetError(
                 f"data set {dataset_id}: {image.path} and {following.path} share a name"
             )
-    return Manifest(dataset_id, folder.name, "folder", images)
+    return Manifest(dataset_id, folder.name, "folder", images, left_out=left_out)
+
+
+def _folder(dataset_id: str) -> Path:
+    return Path(dataset_id.removeprefix(FOLDER_PREFIX)).expanduser()
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """What has the name of an image and is not hidden."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _unusable(path: Path) -> LeftOut | None:
+    """Why a file of a folder is not one of its images, found out before anything is computed."""
+    name, digest = shown(path.name), None
+    try:
+        digest = file_digest(path)
+        if not printable(path.name):
+            return LeftOut(name, digest, "its name has characters that cannot be printed")
+        if len(os.fsencode(path.stem)) > LONGEST_NAME:
+            long = (
+                f"its name is longer than {LONGEST_NAME} bytes, too long for those of its results"
+            )
+            return LeftOut(name, digest, long)
+        read_image(path)
+    except (ImageError, OSError) as error:
+        return LeftOut(name, digest, shown(str(error)))
+    return None
 
 
 def _embedded(dataset: Dataset, data_dir: Path) -> Manifest:
@@ -379,17 +456,31 @@ def _photo_file(photo: Photo, folder: Path) -> Path:
             f"the installed {photo.package} does not ship {path}: install the version that "
             "constraints.txt names"
         )
+    copy = _copy_of(photo, folder)
     if photo.box is None:
-        return path
-    left, top, right, bottom = photo.box
-    cut = folder / f"{path.stem}.png"
-    write_png(cut, read_image(path)[top:bottom, left:right])
-    return cut
+        with replacing(copy) as partial:
+            shutil.copyfile(path, partial)
+    else:
+        left, top, right, bottom = photo.box
+        write_png(copy, read_image(path)[top:bottom, left:right])
+    return copy
+
+
+def _copy_of(photo: Photo, folder: Path) -> Path:
+    """Where a photograph, or what is cut from it, lies: environments are moved and made anew."""
+    file = Path(photo.file)
+    return folder / (file.name if photo.box is None else f"{file.stem}.png")
 
 
 def _image_files(paths: Iterable[Path]) -> tuple[ImageFile, ...]:
-    images = [ImageFile(path.stem, path.absolute(), file_digest(path)) for path in paths]
+    images = [ImageFile(path.stem, _in_project(path), file_digest(path)) for path in paths]
     return tuple(sorted(images, key=lambda image: (image.name, image.path)))
+
+
+def _in_project(path: Path) -> Path:
+    """A path from the working folder where it lies in there, as the project may be moved."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _matches(root: Path, dataset: Dataset) -> list[Path]:

@@ -10,7 +10,8 @@ what depends on it and nothing else. Nothing is imported or executed: the source
 - A module counts as a whole where it cannot be told what of it is used: where it is handed on, or
   named in a string, as in ``python -m rglib.launch``. So does a module of one's own
   (`rglib.extensions`), with all that it imports from its folder.
-- A file or folder beside a module counts where a string names it: the tables in ``rglib/``.
+- A file beside a module counts where a string names it, such as the tables in ``rglib/``; in rglib
+  a folder too.
 - Comments, docstrings, formatting, the annotations' own definitions and the order of definitions do
   not count; nor do other packages, whose versions are in the provenance, and
   `MODULES_WITHOUT_NUMBERS`.
@@ -49,8 +50,8 @@ def code_hash(entries: str, *, root: Path | None = None) -> str:
             ``rglib.fixed_point:SOLVERS[adam]`` is no entry point: of this dict, which maps names of
             the configuration to code, only these keys are ever asked for; a dict of which nothing
             is said counts as a whole.
-        root: the folder that holds scripts and all modules. Without it rglib is the one that runs,
-            and scripts and modules of one's own lie in the working folder.
+        root: the folder that holds scripts and all modules, by default the working folder. There
+            rglib, and elsewhere where a folder has none, is the one that runs.
 
     Returns:
         12 hexadecimal digits. Like `ast.dump`, they may differ between versions of Python.
@@ -372,7 +373,7 @@ class _Reach:
     def of(cls, entries: str, root: Path | None) -> _Reach:
         words = entries.split()
         choices = [choice for word in words if (choice := _CHOICE.fullmatch(word))]
-        reach = cls(root, {(c["module"], c["table"]): c["keys"].split(",") for c in choices})
+        reach = cls(root, {(c["module"], c["table"]): _keys(c["keys"]) for c in choices})
         for word in words:
             if not _CHOICE.fullmatch(word):
                 reach._enter(word)
@@ -412,8 +413,9 @@ class _Reach:
             script = (self.root or Path.cwd()) / name
             return script if script.is_file() else None
         parts = name.split(".")
-        ours = parts[0] == "rglib" and self.root is None
-        stem = Path(SOURCE_ROOT if ours else self.root or Path.cwd(), *parts)
+        root = self.root or Path.cwd()
+        installed = parts[0] == "rglib" and (self.root is None or not (root / "rglib").is_dir())
+        stem = Path(SOURCE_ROOT if installed else root, *parts)
         candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
         return next((path for path in candidates if path.is_file()), None)
 
@@ -469,7 +471,7 @@ class _Reach:
             self._load(".".join(target[:n]))
 
     def _take_whole(self, name: str) -> None:
-        if name in self._whole or (name in MODULES_WITHOUT_NUMBERS and self._whole):
+        if name in self._whole:
             return
         self._whole.add(name)
         module = self._module(name)
@@ -527,7 +529,6 @@ class _Reach:
                     self._take_whole(name)
                 return
             name = f"{name}.{part}"
-        self._load(name)
         if name not in MODULES_WITHOUT_NUMBERS:
             self._take_whole(name)
 
@@ -537,43 +538,30 @@ class _Reach:
             if self._module(text) is not None and text not in MODULES_WITHOUT_NUMBERS:
                 self._take_whole(text)
                 return
-        path = self._path(importer)
-        assert path is not None
-        if re.fullmatch(r"[\w-][\w .-]*", text) and len(text) < 100:
-            self.data |= _data(path.parent / text)
+        if re.fullmatch(r"\w[\w ./-]{0,100}", text):
+            path = self._path(importer)
+            assert path is not None
+            self.data |= _data(path.parent / text, folders=self._is_ours(importer))
 
     def _narrowed(self, name: str, part: _Part) -> _Part:
         """The part, or of a dict with chosen keys only these."""
         for bound in part.binds:
             if (keys := self.chosen.get((name, bound))) is not None:
                 package = name.rpartition(".")[0]
-                return _entries(self.modules[name], part, tuple(keys), package, f"{name}:{bound}")
+                return _entries(self.modules[name], part, keys, package)
         return part
 
 
-@functools.cache
-def _narrow(source: str, keys: Parts) -> None:  # pragma: no cover
-    raise NotImplementedError
-
-
-def _entries(module: _Module, part: _Part, keys: Parts, package: str, what: str) -> _Part:
-    statement = module.tree.body[part.place]
-    table = getattr(statement, "value", None)
-    if not isinstance(table, ast.Dict):
-        raise ValueError(f"{what} is no dict that is written out")
-    written = {
-        key.value: value
-        for key, value in zip(table.keys, table.values, strict=True)
-        if isinstance(key, ast.Constant)
-    }
-    others = [
-        value
-        for key, value in zip(table.keys, table.values, strict=True)
-        if not isinstance(key, ast.Constant)
-    ]
-    if unknown := [key for key in keys if key and key not in written]:
-        raise ValueError(f"{what} has no key {unknown[0]}")
-    values = [ast.Expr(written[key]) for key in keys if key] + [ast.Expr(one) for one in others]
+def _entries(module: _Module, part: _Part, keys: Sequence[str], package: str) -> _Part:
+    """A part that binds a dict, as if it had only these keys."""
+    table = getattr(module.tree.body[part.place], "value", None)
+    if not isinstance(table, ast.Dict) or None in table.keys:
+        raise ValueError(f"{part.binds[0]} is no dict that is written out")
+    pairs = zip(map(ast.literal_eval, filter(None, table.keys)), table.values, strict=True)
+    written = dict(pairs)
+    if unknown := [key for key in keys if key not in written]:
+        raise ValueError(f"{part.binds[0]} has no key {unknown[0]}")
+    values: list[ast.stmt] = [ast.Expr(written[key]) for key in keys]
     chosen = ast.Module(values, [])
     names = _Names(package)
     names.visit(chosen)
@@ -587,10 +575,14 @@ def _entries(module: _Module, part: _Part, keys: Parts, package: str, what: str)
     )
 
 
-def _data(path: Path) -> set[Path]:
+def _keys(listed: str) -> list[str]:
+    return sorted(listed.split(",")) if listed else []
+
+
+def _data(path: Path, *, folders: bool) -> set[Path]:
     """The files that a name beside a module stands for, none where it is code or nothing."""
     if path.is_file():
         return set() if path.suffix == ".py" else {path}
-    if path.is_dir() and not any(path.glob("*.py")):
+    if folders and path.is_dir() and not any(path.glob("*.py")):
         return {inner for inner in path.rglob("*") if inner.is_file()}
     return set()

@@ -11,10 +11,10 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 import torch
@@ -22,13 +22,13 @@ from torch import Tensor
 
 from rglib.files import file_digest, replacing
 from rglib.fixed_point import solver_named
-from rglib.images import ImageError, read_image, to_tensor, to_uint8, write_png
+from rglib.images import ImageError, read_listed, to_tensor, to_uint8, write_png
 from rglib.manifest import Manifest
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
 from rglib.progress import Advance, progress
-from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record, restore_together
+from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record
 
 DIVERGED_ABOVE = (
     100.0  # an entry of this size belongs to no image; the guard of the paper's training
@@ -48,6 +48,19 @@ class Restorer(Protocol):
 
     def restore(self, seen: Observation, record: Record) -> Tensor:
         """The restored image (B, 3, H, W); ``record`` is shown every iterate, x0 first."""
+
+
+@runtime_checkable
+class Batched(Restorer, Protocol):
+    """A method that can restore several images of one size at a time."""
+
+    def alike(self, other: object) -> bool:
+        """Whether images of both methods may share a batch."""
+
+    def together(
+        self, methods: Sequence[Any], seen: Sequence[Observation], record: Record
+    ) -> Tensor:
+        """The restored images of methods that are alike, (B, 3, H, W), each of its own."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +95,14 @@ def evaluate_method(
     files: EvaluationFiles,
     device: torch.device,
     precision: str,
-    code: Sequence[str],
+    code: Mapping[str, str],
 ) -> None:
     """Evaluate the network ``role`` in ``weights`` by an algorithm, see `restorer` and `evaluate`.
 
     ``seed`` is that of the training, for the tables; ``network`` and ``settings`` are sections of
     the configuration, the latter those that the algorithm reads; ``problems`` says by id what
-    those of one's own are, see `rglib.problems.degradations`; ``code`` is the hashes of the code,
-    for the fingerprints.
+    those of one's own are, see `rglib.problems.degradations`; ``code`` is the hashes of the code by
+    its entry points, for the fingerprints.
 
     Raises:
         WeightsError: the weights belong to another network.
@@ -137,19 +150,28 @@ def restorer(
     ``config`` holds ``evaluation``, and ``problems`` or ``admm``; ``degradation`` is that of the
     problem where this is none of the twelve.
     """
-    degradation = degradation or PROBLEMS[problem_id]
-    if algorithm == "pnp_admm":
-        schedule = config["admm"][degradation.task]
-        return PnPADMM(
-            network,
-            ADMMSchedule(
-                iterations=schedule["iterations"],
-                sigma_first=schedule["sigma_first_255"] / 255,
-                sigma_last=max(schedule["sigma_last_255"] / 255, degradation.sigma),
-                sigma_min=config["admm"]["sigma_min_255"] / 255,
-            ),
-            ensemble=config["evaluation"]["ensemble"],
-        )
+    return RESTORERS[algorithm](problem_id, network, config, degradation or PROBLEMS[problem_id])
+
+
+def _pnp_admm(
+    problem_id: str, network: torch.nn.Module, config: Config, degradation: Degradation
+) -> PnPADMM:
+    schedule = config["admm"][degradation.task]
+    return PnPADMM(
+        network,
+        ADMMSchedule(
+            iterations=schedule["iterations"],
+            sigma_first=schedule["sigma_first_255"] / 255,
+            sigma_last=max(schedule["sigma_last_255"] / 255, degradation.sigma),
+            sigma_min=config["admm"]["sigma_min_255"] / 255,
+        ),
+        ensemble=config["evaluation"]["ensemble"],
+    )
+
+
+def _gradient_descent(
+    problem_id: str, network: torch.nn.Module, config: Config, degradation: Degradation
+) -> GradientDescent:
     problem = config["problems"][problem_id]
     return GradientDescent(
         network,
@@ -163,9 +185,21 @@ def restorer(
     )
 
 
+# By name: written out, so that a change of one algorithm evaluates no method of the other again,
+# see `rglib.definitions`.
+RESTORERS: dict[str, Callable[[str, torch.nn.Module, Config, Degradation], Restorer]] = {
+    "gradient_descent": _gradient_descent,
+    "pnp_admm": _pnp_admm,
+}
+
+
 def read_test_images(manifest: Manifest, *, crop: int | None = None) -> list[GroundTruth]:
-    """The images of a test set, or of each the square of ``crop`` pixels in its middle."""
-    whole = [GroundTruth(file.name, to_tensor(read_image(file.path))) for file in manifest.images]
+    """The images of a test set, or of each the square of ``crop`` pixels in its middle.
+
+    Raises:
+        ImageError: one cannot be read, or is no longer the file that was listed.
+    """
+    whole = [GroundTruth(file.name, to_tensor(read_listed(file))) for file in manifest.images]
     if crop is None:
         return whole
     return [GroundTruth(image.name, centre(image.pixels, crop)) for image in whole]
@@ -272,12 +306,10 @@ class _Job:
         return {"problem_id": self.problem_id, "image": self.image.name}
 
     def may_join(self, other: _Job) -> bool:
-        """Whether both can be one batch: gradient descents on images of one size, but for s."""
+        """Whether both can be one batch: alike, on images of one size."""
         sizes = {job.degradation.crop(job.image.pixels).shape for job in (self, other)}
         method = self.method
-        return (
-            len(sizes) == 1 and isinstance(method, GradientDescent) and method.alike(other.method)
-        )
+        return len(sizes) == 1 and isinstance(method, Batched) and method.alike(other.method)
 
 
 def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
@@ -335,12 +367,11 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
         curves.add(iterate)
         advance(len(jobs), note=note)
 
-    began = time.perf_counter()
-    if len(jobs) == 1:
-        x = jobs[0].method.restore(seen[0], record)
+    method, began = jobs[0].method, time.perf_counter()
+    if len(jobs) > 1 and isinstance(method, Batched):
+        x = method.together([job.method for job in jobs], seen, record)
     else:
-        descents = [job.method for job in jobs if isinstance(job.method, GradientDescent)]
-        x = restore_together(descents, seen, record)
+        x = method.restore(seen[0], record)
     psnr_db = curves.psnr_db.cpu()
     seconds = (time.perf_counter() - began) / len(jobs)
     return [

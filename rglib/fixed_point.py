@@ -285,6 +285,14 @@ def _split(F: Map) -> Split:
     return F
 
 
+# By name: written out, so that a change of one solver makes nothing of the other again, see
+# `rglib.definitions`.
+SOLVERS: dict[str, Callable[[float], Solver[Any]]] = {
+    "adam": lambda lr: Adam(lr=lr),
+    "semi_implicit": lambda _: SemiImplicit(),
+}
+
+
 def solver_named(name: str, *, lr: float) -> Solver[Any]:
     """The solver of a configuration: "adam" with the rate lr, "semi_implicit", or one's own.
 
@@ -296,8 +304,7 @@ def solver_named(name: str, *, lr: float) -> Solver[Any]:
     if is_own(name):
         own: Solver[Any] = make(name, {}, given={"lr": lr})
         return own
-    solvers: dict[str, Solver[Any]] = {"adam": Adam(lr=lr), "semi_implicit": SemiImplicit()}
-    return solvers[name]
+    return SOLVERS[name](lr)
 
 
 def slope(

@@ -142,7 +142,7 @@ def _fill(path: Path, files: list[tuple[Manifest, FileOfDataset]], n_bytes: int)
     with path.open("wb") as pixels, counted as advance:
         np.lib.format.write_array_header_1_0(pixels, header)
         for manifest, file in files:
-            image = _image_of(manifest, file)
+            image = read_listed(file)
             height, width, _ = image.shape
             pixels.write(image.transpose(2, 0, 1).tobytes())
             entries.append(Entry(manifest.dataset, file.name, offset, height, width, file.sha256))
@@ -151,12 +151,16 @@ def _fill(path: Path, files: list[tuple[Manifest, FileOfDataset]], n_bytes: int)
     return entries
 
 
-def _image_of(manifest: Manifest, file: FileOfDataset) -> np.ndarray:
+def read_listed(file: FileOfDataset) -> np.ndarray:
+    """`read_image` of a file of a data set, if its bytes are those that were listed.
+
+    Raises ImageError as `read_image`, and where it is another file by now.
+    """
     image = read_image(file.path)
     if file_digest(file.path) != file.sha256:
         raise ImageError(
-            f"{file.path} is no longer the file that data set {manifest.dataset} was made of: "
-            "restore it, or delete the data set's manifest and run again"
+            f"{file.path} is no longer the file that was listed as {file.name}: run the same "
+            "command again, which lists the data set anew"
         )
     return image
 

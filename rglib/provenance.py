@@ -4,15 +4,10 @@ Every file under ``results/`` carries a `Provenance`, in words (`Provenance.line
 (`Provenance.short`), and as data (`Provenance.to_dict`) in a record beside it (`write_record`),
 against which `rglib.verify` compares. It says loudly where a run departs from the paper and holds
 no date, so that the same run writes the same bytes.
-
-`code_hash` is what lets the workflow rerun a stage when the library code it uses has changed, and
-only then.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -25,16 +20,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rglib.definitions import DIGITS, SOURCE_ROOT, source_hash
 from rglib.files import file_digest, replacing
-
-SOURCE_ROOT = Path(__file__).resolve().parent.parent
-DIGITS = 12  # of a shortened sha256: 48 bits, beyond any accident among the versions of one project
 
 # They move only what is named after them.
 SECTIONS_APART = ("ablations", "acceleration", "bound", "fixed_points", "tuning")
 KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # others move no result
-
-MODULES_WITHOUT_NUMBERS = ("rglib.progress",)  # they show the work to people and leave it alone
 
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
 CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record
@@ -45,122 +36,6 @@ PAPER_FIXED_POINT_ITERATIONS = 500
 PAPER_IMAGES = 8394
 PAPER_TEST_SET = "Set5"
 PAPER_DATA = "DIV2K, BSD500, Flickr2K and WED"
-
-
-# ------------------------------------------------------------------------------------- code hash
-
-
-def code_hash(module_name: str, *, root: Path | None = None) -> str:
-    """Hash what a module computes: its statements and those of all it imports from the project.
-
-    The project is the package of the module; of a module of one's own (`rglib.extensions`), which
-    lies in the working folder, all of that folder and rglib. Comments, docstrings and formatting do
-    not count; nor do other packages, whose versions are in the provenance, and imported
-    `MODULES_WITHOUT_NUMBERS`. Imports are read from the source, nothing is executed. A package's
-    ``__init__.py`` counts for each of its modules, as importing one runs it. Like `ast.dump`, the
-    hash may differ between versions of Python.
-
-    Args:
-        module_name: dotted name such as ``"rglib.results"``.
-        root: the folder that holds all modules that count. Without it rglib is the one that runs,
-            and modules of one's own lie in the working folder.
-
-    Returns:
-        12 hexadecimal digits.
-
-    Raises:
-        ModuleNotFoundError: there is no such module under ``root``.
-        SyntaxError: one of the modules cannot be parsed.
-    """
-    sources = _reachable(module_name, root)
-    if module_name not in sources:
-        where = root or Path.cwd()
-        raise ModuleNotFoundError(f"no module {module_name!r} under {where}", name=module_name)
-    return _digest(sources)
-
-
-def _digest(sources: Mapping[str, Path]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(sources):
-        source = sources[name].read_text(encoding="utf-8")
-        digest.update(f"{name}\n{_parse(source).statements}\n".encode())
-    return digest.hexdigest()[:DIGITS]
-
-
-def _reachable(module_name: str, root: Path | None) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    waiting = [module_name]
-    while waiting:
-        name = waiting.pop()
-        path = _source_file(name, root)
-        if name in found or path is None:
-            continue
-        found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        imported = _imported_names(_parse(path.read_text(encoding="utf-8")), package)
-        for candidate in (name, *imported):
-            if _belongs(candidate, module_name):
-                waiting += set(_with_parents(candidate)).difference(MODULES_WITHOUT_NUMBERS)
-    return found
-
-
-def _belongs(candidate: str, module_name: str) -> bool:
-    """Whether an import counts: from the same package or, of a module of one's own, any."""
-    top = module_name.split(".")[0]
-    return top != "rglib" or candidate.split(".")[0] == top
-
-
-def _with_parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
-
-
-def _source_file(module_name: str, root: Path | None) -> Path | None:
-    parts = module_name.split(".")
-    if root is None:
-        root = SOURCE_ROOT if parts[0] == "rglib" else Path.cwd()
-    stem = Path(root, *parts)
-    candidates = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-@dataclass(frozen=True)
-class _Parsed:
-    statements: str
-    imports: tuple[tuple[int, str, tuple[str, ...]], ...]  # (level of "from", module, names)
-
-
-@functools.cache  # keyed by the source itself: a workflow hashes the same few modules many times
-def _parse(source: str) -> _Parsed:
-    tree = ast.parse(source)
-    imports: list[tuple[int, str, tuple[str, ...]]] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imports += [(0, alias.name, ()) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = tuple(alias.name for alias in node.names)
-            imports.append((node.level, node.module or "", names))
-    return _Parsed(ast.dump(_WithoutDocstrings().visit(tree)), tuple(imports))
-
-
-class _WithoutDocstrings(ast.NodeTransformer):
-    """Drops every statement that is a bare string: those say something and do nothing."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        is_string = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if is_string else node
-
-
-def _imported_names(parsed: _Parsed, package: str) -> list[str]:
-    """Full names an import may load: ``from a.b import c`` may load ``a.b`` and ``a.b.c``."""
-    full: list[str] = []
-    for level, module, names in parsed.imports:
-        if level:
-            parts = package.split(".")
-            base = ".".join(parts[: len(parts) - level + 1])
-            module = f"{base}.{module}" if module else base
-        full += [module, *(f"{module}.{name}" for name in names)]
-    return full
 
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
@@ -193,9 +68,7 @@ def code_version(*, root: Path = SOURCE_ROOT) -> str:
     """
     commit = _git_describe(root)
     if commit is None:
-        files = (root / "rglib").rglob("*.py")
-        sources = {".".join(path.relative_to(root).with_suffix("").parts): path for path in files}
-        return f"{_version('rglib')} (source {_digest(sources)})"
+        return f"{_version('rglib')} (source {source_hash(root / 'rglib')})"
     return f"{_version('rglib')} (git {commit})"
 
 

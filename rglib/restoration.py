@@ -142,6 +142,12 @@ class GradientDescent:
         """Whether images of both may share a batch: s alone differs."""
         return isinstance(other, GradientDescent) and replace(other, s=self.s) == self
 
+    def together(
+        self, methods: Sequence[GradientDescent], seen: Sequence[Observation], record: Record
+    ) -> Tensor:
+        """`restore_together`, of methods that are `alike` this one."""
+        return restore_together(methods, seen, record)
+
     def _descend(
         self, D: DataGradient | SideBySide, s: float | Tensor, x0: Tensor, record: Record
     ) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class StageSettings:
         seed: of everything random.
         device: auto, cpu or cuda.
         precision: auto, float32 or bfloat16.
-        code: hashes of the code that trains.
+        code: hashes of the code that trains, by its entry points (`rglib.definitions`).
     """
 
     name: str
@@ -85,7 +85,7 @@ class StageSettings:
     seed: int
     device: str
     precision: str
-    code: Sequence[str]
+    code: Mapping[str, str]
 
     @staticmethod
     def of(params: Any, config: Config) -> StageSettings:
@@ -166,7 +166,7 @@ def train_stage(
         "precision": str(_arithmetic(settings, run.device)).removeprefix("torch."),
         "seconds_of_last_process": round(time.monotonic() - began, 1),
         "last_row": run.history[-1],
-        "code": list(settings.code),
+        "code": dict(settings.code),
         "fingerprint": run.checkpoints.fingerprint,
         "weights": {role: file_digest(path) for role, path in weights.items()},
     }
@@ -322,7 +322,7 @@ def _fingerprint(settings: StageSettings, files: StageFiles, arithmetic: str, da
         settings.shared,
         settings.network,
         settings.seed,
-        list(settings.code),
+        dict(settings.code),
         arithmetic,
         data,
         starts,

@@ -19,7 +19,7 @@ import torch
 
 from rglib.evaluation import GroundTruth, Restorer, centre, restorer
 from rglib.grids import SECTIONS, candidates
-from rglib.images import read_image, to_tensor
+from rglib.images import read_listed, to_tensor
 from rglib.manifest import Manifest
 from rglib.metrics import psnr
 from rglib.problems import Observation, degradations, observe_image
@@ -62,7 +62,7 @@ def validation_images(
     if count > len(manifest.images):
         raise ValueError(f"tuning.images: {manifest.title} has {len(manifest.images)}, not {count}")
     spread = [manifest.images[i * len(manifest.images) // count] for i in range(count)]
-    return [GroundTruth(i.name, centre(to_tensor(read_image(i.path)), crop)) for i in spread]
+    return [GroundTruth(i.name, centre(to_tensor(read_listed(i)), crop)) for i in spread]
 
 
 def tune(

@@ -25,13 +25,16 @@ import yaml
 from tabulate import tabulate
 
 from rglib.ablations import overlaid
+from rglib.datasets import DOWNLOADS, mirror_folders, slug
+from rglib.definitions import code_hash
 from rglib.files import file_digest
+from rglib.listing import changes
+from rglib.manifest import Manifest
 from rglib.provenance import (
     CHECKSUM,
     RECORD_SUFFIX,
     SEAL,
     SECTIONS_APART,
-    code_hash,
     configuration_hash,
     digest_of_images,
     record_path,
@@ -187,6 +190,7 @@ class Configuration:
     name: str
     origin: Origin
     sections: Mapping[str, str]
+    mirrors: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class Project:
         root: the project's folder, None where there is none around the results.
         configurations: those that the results may have been made with.
         named: whether these are what the caller named, or else all that the project has.
-        code_hash: of a module of rglib, by its name.
+        code_hash: of code, by its entry points.
         digest: of a file.
     """
 
@@ -206,6 +210,18 @@ class Project:
     named: bool
     code_hash: Callable[[str], str]
     digest: Callable[[Path], str]
+
+    def relisted(self, manifest: Path, run: str) -> list[str]:
+        """What of a data set is no longer as a manifest lists it, with the mirrors of a run."""
+        if self.root is None or not manifest.is_file():
+            return []
+        mirrors = [c.mirrors for c in self.configurations if c.origin.run == run]
+        return changes(
+            Manifest.of(_read_json(manifest)),
+            mirrors=[self.root / mirror for mirror in (mirrors or [mirror_folders()])[0]],
+            data_dir=self.root / DOWNLOADS,
+            root=self.root,
+        )
 
     @classmethod
     def around(cls, folder: Path, configfiles: Sequence[Path] = ()) -> Project:
@@ -220,12 +236,11 @@ class Project:
         root = next((place for place in places if _is_project(place)), None)
         if root is None and configfiles:
             raise VerifyError(f"no project around {folder}, for {configfiles[0]} to lie over")
-        code = root if root is not None and (root / "rglib").is_dir() else None
         return cls(
             root=root,
             configurations=_configurations(root, configfiles) if root else (),
             named=bool(configfiles),
-            code_hash=cache(partial(code_hash, root=code)),
+            code_hash=cache(partial(code_hash, root=root)),
             digest=cache(file_digest),
         )
 
@@ -251,6 +266,7 @@ def _configuration(base: Path, overlays: Sequence[Path]) -> Configuration:
         name,
         Origin(str(merged.get("run")), configuration_hash(merged)),
         {key: section_hash(merged[key]) for key in SECTIONS_APART if key in merged},
+        mirror_folders(merged.get("mirrors", ())),
     )
 
 
@@ -273,7 +289,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def check_code(record: Record, project: Project) -> Iterator[Remark]:
-    """Compare the hashes of the modules that computed a result with today's."""
+    """Compare the hashes of the code that computed a result with today's."""
     recorded, current = (
         version.rpartition(".")[0] for version in (record.python, platform.python_version())
     )
@@ -281,14 +297,18 @@ def check_code(record: Record, project: Project) -> Iterator[Remark]:
         # `code_hash` goes by Python's syntax tree, which differs between its versions
         yield Remark(f"the code: recorded with Python {recorded}, this is {current}", stale=False)
         return
-    for module, expected in record.modules.items():
+    for entries, expected in record.modules.items():
+        code = entries.split()[0]
         try:
-            if project.code_hash(module) != expected:
-                yield Remark(f"the code of {module} has changed")
-        except ModuleNotFoundError:
-            yield Remark(f"the code of {module} is gone")
+            if project.code_hash(entries) != expected:
+                yield Remark(f"the code of {code} has changed")
+        except (ModuleNotFoundError, ValueError) as error:
+            if isinstance(error, ModuleNotFoundError) and project.root is None:
+                yield Remark(f"the code of {code}: there is no project around", stale=False)
+            else:
+                yield Remark(f"the code of {code} is gone: {error}")
         except SyntaxError as error:
-            yield Remark(f"the code of {module} cannot be read: {error}")
+            yield Remark(f"the code of {code} cannot be read: {error}")
 
 
 def check_configuration(record: Record, project: Project) -> Iterator[Remark]:
@@ -332,10 +352,14 @@ def check_networks(record: Record, project: Project) -> Iterator[Remark]:
         others = [stage for stage, digest in trained.items() if digest not in (None, current)]
         if others:
             yield Remark(f"the training images of {', '.join(others)} have changed")
+        for dataset in _read_json(store).get("datasets", []):
+            manifest = project.root / "work" / "data" / f"{slug(dataset['dataset'])}.json"
+            for change in project.relisted(manifest, record.origin.run):
+                yield Remark(f"the training images of {dataset['title']}: {change}")
 
 
 def check_test_set(record: Record, project: Project) -> Iterator[Remark]:
-    """Compare the test set with the one under ``work/<run>/``, and its images with that."""
+    """Compare the test set with the one under ``work/<run>/``, and that with what is there now."""
     work = _work(record, project)
     manifest = work and work / "test_set.json"
     if manifest is None or not manifest.is_file():
@@ -344,6 +368,9 @@ def check_test_set(record: Record, project: Project) -> Iterator[Remark]:
     images = _read_json(manifest).get("images", [])
     if digest_of_images(images) != record.test_set_digest:
         yield Remark("the test set has changed")
+    if changed := project.relisted(manifest, record.origin.run):
+        yield from (Remark(f"the test set: {change}") for change in changed)
+        return
     for image in images:
         path = project.root / image["path"]
         if not path.is_file():

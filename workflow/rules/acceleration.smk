@@ -18,12 +18,12 @@ ACCELERATED_BY = {
         ],
     ),
 }
-ACCELERATION_CODE = MADE_WITH(
-    "rglib.acceleration_training",
-    "rglib.acceleration_report",
-    *EVALUATION_CODE,
-    stages=STAGES_BY_DESCENT,
-)
+TRAINING_CODE = SCRIPT("acceleration_in_training", *networks_code("G"))
+ACCELERATION_CODE = {
+    "stages": STAGES_BY_DESCENT,
+    "methods": COMPARED_BY_SOLVER,
+    "also": [TRAINING_CODE],
+}
 
 
 localrules:
@@ -56,7 +56,7 @@ rule acceleration_in_training:
             for section in ("equilibrium", "training_problems")
         },
         network=config["network"],
-        code=CODE("rglib.acceleration_training", *OWN_NETWORKS),
+        code=TRAINING_CODE,
     script:
         "../scripts/acceleration_in_training.py"
 
@@ -86,7 +86,7 @@ rule make_acceleration:
         acceleration=ACCELERATION,
         sections=["acceleration"],
         methods=GD_METHODS,
-        code=ACCELERATION_CODE,
+        code=MADE_WITH("report_acceleration", **ACCELERATION_CODE),
     script:
         "../scripts/report_acceleration.py"
 
@@ -110,6 +110,6 @@ rule make_acceleration_figure:
         acceleration=ACCELERATION,
         sections=["acceleration"],
         methods=GD_METHODS,
-        code=ACCELERATION_CODE,
+        code=MADE_WITH("report_acceleration_figure", **ACCELERATION_CODE),
     script:
         "../scripts/report_acceleration_figure.py"

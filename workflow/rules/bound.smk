@@ -8,6 +8,9 @@ BOUND_BY = {
 }
 
 
+BOUND_CODE = SCRIPT("bound", *networks_code("PG"))
+
+
 localrules:
     make_bound,
     make_bound_figure,
@@ -36,7 +39,7 @@ rule bound_of_method:
         equilibrium={key: config["equilibrium"][key] for key in ("eta_fb", "eta_gd", "guard")},
         s_255={id: config["problems"][id]["s_255"] for id in PROBLEMS if id not in OWN_PROBLEMS},
         network=config["network"],
-        code=CODE("rglib.bound", *OWN_NETWORKS),
+        code=BOUND_CODE,
     script:
         "../scripts/bound.py"
 
@@ -55,7 +58,7 @@ rule make_bound:
     params:
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=MADE_WITH("rglib.bound", "rglib.bound_report", *OWN_NETWORKS, stages=STAGES),
+        code=MADE_WITH("report_bound", stages=STAGES, also=[BOUND_CODE]),
     script:
         "../scripts/report_bound.py"
 
@@ -75,7 +78,7 @@ rule make_bound_figure:
     params:
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=MADE_WITH("rglib.bound", "rglib.bound_report", *OWN_NETWORKS, stages=STAGES),
+        code=MADE_WITH("report_bound_figure", stages=STAGES, also=[BOUND_CODE]),
         methods=GD_METHODS,
     script:
         "../scripts/report_bound_figure.py"

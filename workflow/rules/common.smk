@@ -1,13 +1,17 @@
 # Names and functions that the rules share.
-from itertools import chain
+from functools import cache
 from os.path import dirname, exists, join
+from pathlib import Path
 from shutil import which
 
 from rglib.ablations import active, left_out, references
-from rglib.extensions import is_own, module_of
+from rglib.datasets import DOWNLOADS, mirror_folders
+from rglib.definitions import code_hash
+from rglib.extensions import is_own
 from rglib.grids import targets
+from rglib.listing import checksums, parameter
 from rglib.models import SECTIONS_AT_TEST_TIME, SETTINGS_FILE
-from rglib.provenance import RECORD_SUFFIX, code_hash
+from rglib.provenance import RECORD_SUFFIX
 from rglib.seeds import copies, is_given, seeds_of
 from rglib.validation import ROLE, learned_roles, sections_of
 from rglib.variants import expanded
@@ -27,9 +31,24 @@ GPUS_PER_JOB = 1 if ON_GPU else 0
 SETTINGS = {"gradient_descent": "problems", "pnp_admm": "admm"}  # the section each one reads
 
 
-def CODE(*modules):
-    """What these modules of rglib compute, as a parameter: changed code reruns its rules."""
-    return [code_hash(module) for module in modules]
+hashed = cache(code_hash)  # of the same few scripts, for many jobs
+
+
+def CODE(*entries):
+    """What entry points compute, by their names: as a parameter, changed code reruns its rule."""
+    together = " ".join(entries)
+    return {together: hashed(together)}
+
+
+def SCRIPT(name, *choices):
+    """The code of a script, with what `one_of` says of it and with code of one's own."""
+    return CODE(f"workflow/scripts/{name}.py", *choices)
+
+
+def one_of(table, *names):
+    """Of this dict in rglib only these names are asked for; code of one's own is in none."""
+    keys = {name for name in names if name and not is_own(name)}
+    return f"{table}[{','.join(sorted(keys))}]"
 
 
 def definition_of(problem):
@@ -38,42 +57,57 @@ def definition_of(problem):
     if "degradation" not in entry:
         return {}
     own = {key: entry[key] for key in ("degradation", "options") if key in entry}
-    return own | {"code": code_hash(module_of(own["degradation"]))}
+    return own | {"code": CODE(own["degradation"])}
 
 
 PROBLEMS = {problem: definition_of(problem) for problem in config["problems"]}
+IMAGES = CODE("rglib.images:read_listed")  # what becomes of a file
 OWN_PROBLEMS = {id: definition for id, definition in PROBLEMS.items() if definition}
 TABLES = [1, 2, 3] if OWN_PROBLEMS else [1, 2]
 
-OWN_NETWORKS = [module_of(config["network"][role]) for role in "PG" if config["network"].get(role)]
+
+def networks_code(roles):
+    """The networks of these roles, DRUNets or of one's own."""
+    own = [config["network"][role] for role in roles if config["network"].get(role)]
+    drunets = [role for role in roles if not config["network"].get(role)]
+    return [one_of("rglib.networks:NETWORKS", *drunets), *own]
 
 
-def solver_code(section):
-    """The module of a solver of one's own, if the section names one."""
-    solver = section.get("solver", "")
-    return [module_of(solver)] if is_own(solver) else []
-
-
-OWN_CODE = [
-    *OWN_NETWORKS,
-    *solver_code(config["evaluation"]),
-    *(module_of(own["degradation"]) for own in OWN_PROBLEMS.values()),
-]
-METHOD_CODE = [
-    "rglib.evaluation",
-    "rglib.networks",
-    *OWN_NETWORKS,
-    *solver_code(config["evaluation"]),
-]
-EVALUATION_CODE = ["rglib.evaluation", "rglib.networks", *OWN_CODE]
+def solver_code(name):
+    """A solver, as a choice or as code of one's own; None where there is none."""
+    own = [name] if name and is_own(name) else []
+    return [one_of("rglib.fixed_point:SOLVERS", name), *own]
 
 
 def training_code(stage):
+    """The code that trains a stage: what `train.py` reaches by this stage's entry."""
     entry = VARIANTS["stages"][stage]
-    objective = entry["objective"]
-    own = module_of(objective) if is_own(objective) else f"rglib.objectives.{objective}"
-    solver = solver_code(shared_with(entry).get("equilibrium", {}))
-    return ["rglib.training", own, *OWN_NETWORKS, *solver]
+    objective, schedule = entry["objective"], entry["optimiser"]["schedule"]
+    solver = shared_with(entry).get("equilibrium", {}).get("solver")
+    own = [objective] if is_own(objective) else []
+    return [
+        one_of("rglib.configuration:OBJECTIVES", objective),
+        one_of("rglib.configuration:SCHEDULES", *(key for key in schedule if schedule[key])),
+        *networks_code(entry["init"]),
+        # an objective of one's own may take any solver
+        *([] if own and not (solver and is_own(solver)) else solver_code(solver)),
+        *own,
+    ]
+
+
+def restoring_code(algorithm, solver):
+    """The code that restores by an algorithm, and by a solver where it uses one."""
+    return [
+        one_of("rglib.evaluation:RESTORERS", algorithm),
+        *solver_code(solver if algorithm == "gradient_descent" else None),
+        *networks_code([ROLE[algorithm]]),
+    ]
+
+
+def evaluation_code(method):
+    entry = VARIANTS["methods"][method]
+    own = entry.get("evaluation", {})
+    return restoring_code(entry["algorithm"], (config["evaluation"] | own)["solver"])
 
 
 def shared_with(entry):
@@ -81,11 +115,37 @@ def shared_with(entry):
     return {section: config[section] | entry.get(section, {}) for section in sections_of(entry)}
 
 
-def MADE_WITH(*modules, stages):
-    """The hashes of these modules and of those that train the stages, by name: for a result."""
+def MADE_WITH(script, *, stages, methods=(), also=()):
+    """The code of a script and all that its result was made with, by name.
+
+    That which trained or took the stages, evaluated the methods, and ``also`` what `SCRIPT` says.
+    """
     trained = [stage for stage in stages if not is_given(stage, config)]
-    modules = {*modules, *chain(*map(training_code, trained))}
-    return {module: code_hash(module) for module in sorted(modules)}
+    data = [SCRIPT("store"), IMAGES] if trained else [IMAGES]
+    made = [
+        SCRIPT(script),
+        *also,
+        *data,
+        *(own["code"] for own in OWN_PROBLEMS.values()),
+        *(SCRIPT("evaluate", *evaluation_code(method)) for method in methods),
+        *(SCRIPT("train", *training_code(stage)) for stage in trained),
+    ]
+    return {entries: digest for one in made for entries, digest in one.items()}
+
+
+def listed(manifest, dataset):
+    """What a data set's manifest was made with while it is up to date, else something else."""
+    return parameter(
+        Path(manifest),
+        dataset,
+        mirrors=mirror_folders(config["mirrors"]),
+        data_dir=DOWNLOADS,
+    )
+
+
+def contents(files):
+    """The checksums of files, as a parameter: another file is noticed whatever its time says."""
+    return [digest for _, digest in checksums(map(Path, files), DOWNLOADS)]
 
 
 def recorded(*results):
@@ -160,7 +220,7 @@ def training_inputs(stage):
     }
 
 
-def training_params(stage):
+def training_params(stage, script="train"):
     """What a stage's numbers depend on, and no more: what changes here trains it again."""
     entry = VARIANTS["stages"][stage]
     sections = sections_of(entry)
@@ -175,7 +235,7 @@ def training_params(stage):
         "network": config["network"],
         "precision": entry.get("precision", config["precision"]["train"]),
         "seed": entry.get("seed", config["seeds"][0]),
-        "code": CODE(*training_code(stage)),
+        "code": SCRIPT(script, *training_code(stage)),
     }
 
 
@@ -273,6 +333,10 @@ def tuned_method(target):
 def tuned_weights(wildcards):
     role = ROLE[TUNED[wildcards.target]]
     return weights_of(stage_of(tuned_method(wildcards.target)), [role])[role]
+
+
+def tuning_code(target):
+    return SCRIPT("tune", *restoring_code(TUNED[target], config["evaluation"]["solver"]))
 
 
 def tuned_stages():

@@ -1,7 +1,6 @@
 # Data sets and image stores. The manifests of the data sets are shared by all runs. They run again
-# when the definition of a data set changes; how one is found and downloaded (mirrors, code) does not
-# matter to what comes after.
-
+# when the definition of a data set changes, or what lies where it was found, by content; how one is
+# found and downloaded (mirrors, code) does not matter to what comes after.
 from rglib.datasets import definition, slug
 
 DATASETS = {slug(id): id for id in [*config["data"]["train"], *config["data"]["validation"]]}
@@ -36,7 +35,11 @@ rule dataset:
     params:
         id=lambda wildcards: (DATASETS | TUNING_DATA)[wildcards.dataset],
         definition=lambda wildcards: definition((DATASETS | TUNING_DATA)[wildcards.dataset]),
-        downloads="work/downloads",
+        listed=lambda wildcards: listed(
+            f"work/data/{wildcards.dataset}.json", (DATASETS | TUNING_DATA)[wildcards.dataset]
+        ),
+        downloads=str(DOWNLOADS),
+        code=IMAGES,
     script:
         "../scripts/dataset.py"
 
@@ -54,7 +57,9 @@ rule test_set:
         definition=[
             definition(id) for id in [config["data"]["test"], config["data"]["test_stand_in"]]
         ],
-        downloads="work/downloads",
+        listed=lambda wildcards: listed(f"{RUN}/test_set.json", config["data"]["test"]),
+        downloads=str(DOWNLOADS),
+        code=IMAGES,
     script:
         "../scripts/test_set.py"
 
@@ -80,6 +85,6 @@ rule store:
     params:
         min_size=MIN_SIZE,
         exclude_leaks=config["data"]["exclude_leaks"],
-        code=CODE("rglib.images"),
+        code=SCRIPT("store"),
     script:
         "../scripts/store.py"

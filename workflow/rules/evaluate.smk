@@ -33,7 +33,7 @@ rule evaluate:
         network=config["network"],
         precision=config["precision"]["evaluate"],
         kept=f"{RUN}/restored/{{method}}",
-        code=CODE(*METHOD_CODE),
+        code=lambda wildcards: SCRIPT("evaluate", *evaluation_code(wildcards.method)),
     script:
         "../scripts/evaluate.py"
 
@@ -49,6 +49,6 @@ rule observations:
         "../../environment.yml"
     params:
         problems=PROBLEMS,
-        code=CODE("rglib.problems", "rglib.images"),
+        code=SCRIPT("observations"),
     script:
         "../scripts/observations.py"

@@ -1,10 +1,10 @@
 # From evaluations to tables, figures and the paper's claims, all under results/. These rules take
 # seconds, so they run again whenever the configuration could have changed a number or a footnote.
 from rglib.provenance import configuration_hash
-from rglib.report import assets_digest
 
 CONFIGURATION = f"{config['run']} {configuration_hash(config)}"
 OF_ALL_SEEDS = with_predecessors(map(stage_of, COPIES))
+OF_TABLES = {"stages": OF_ALL_SEEDS, "methods": COPIES}  # for `MADE_WITH`
 MADE_BY = {
     "test_set": f"{RUN}/test_set.json",
     "cards": [card_of(stage) for stage in OF_ALL_SEEDS],
@@ -37,7 +37,7 @@ rule results:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=MADE_WITH("rglib.results", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
+        code=MADE_WITH("report_results", **OF_TABLES),
     script:
         "../scripts/report_results.py"
 
@@ -67,7 +67,7 @@ rule make_tables:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=MADE_WITH("rglib.results", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
+        code=MADE_WITH("report_table", **OF_TABLES),
     script:
         "../scripts/report_table.py"
 
@@ -85,7 +85,7 @@ rule make_convergence:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=MADE_WITH("rglib.results", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
+        code=MADE_WITH("report_convergence", **OF_TABLES),
     script:
         "../scripts/report_convergence.py"
 
@@ -106,7 +106,7 @@ rule make_claims:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=MADE_WITH("rglib.claims", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
+        code=MADE_WITH("report_claims", **OF_TABLES),
     script:
         "../scripts/report_claims.py"
 
@@ -128,7 +128,7 @@ rule make_fig1:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=MADE_WITH("rglib.figures", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
+        code=MADE_WITH("report_fig1", **OF_TABLES, also=[SCRIPT("observations")]),
         methods=GD_METHODS,
         folder=lambda wildcards, input: dirname(input.observations),
     script:
@@ -149,7 +149,7 @@ rule make_fig2:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=MADE_WITH("rglib.figures", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
+        code=MADE_WITH("report_fig2", **OF_TABLES),
         methods=GD_METHODS,
     script:
         "../scripts/report_fig2.py"
@@ -174,8 +174,7 @@ rule make_page:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        code=MADE_WITH("rglib.report.page", *EVALUATION_CODE, stages=OF_ALL_SEEDS),
-        assets=assets_digest(),
+        code=MADE_WITH("report_page", **OF_TABLES, also=[SCRIPT("observations")]),
         descending=GD_METHODS,
         folder=lambda wildcards, input: dirname(input.observations),
         histories={
@@ -205,6 +204,6 @@ rule make_ablations:
         configuration=CONFIGURATION,
         ablations=ABLATIONS,
         sections=["ablations"],
-        code=MADE_WITH("rglib.ablation_table", *EVALUATION_CODE, stages=COMPARED_STAGES),
+        code=MADE_WITH("report_ablations", stages=COMPARED_STAGES, methods=COMPARED),
     script:
         "../scripts/report_ablations.py"

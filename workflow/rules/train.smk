@@ -42,7 +42,7 @@ for stage in TRAINED:
         resources:
             gpu=GPUS_PER_JOB,
         params:
-            **training_params(stage),
+            **training_params(stage, script="overfit"),
             folder=f"{RUN}/training/overfit_{stage}",
             steps=30,
             lr=1e-4,
@@ -56,7 +56,7 @@ for stage in GIVEN:
         name:
             f"given_{stage}"
         input:
-            given_files(stage),
+            ancient(given_files(stage)),  # by content, below
         output:
             **weights_of(stage, config["weights"][stage]),
             card=card_of(stage),
@@ -68,9 +68,10 @@ for stage in GIVEN:
         params:
             stage=stage,
             sources=config["weights"][stage],
+            contents=contents(given_files(stage)),
             network=config["network"],
-            downloads="work/downloads",
-            code=CODE("rglib.networks", *OWN_NETWORKS),
+            downloads=str(DOWNLOADS),
+            code=SCRIPT("given", *networks_code(config["weights"][stage])),
         script:
             "../scripts/given.py"
 
@@ -86,6 +87,7 @@ rule settings:
         "../../environment.yml"
     params:
         settings={section: config[section] for section in SECTIONS_AT_TEST_TIME},
+        code=SCRIPT("settings"),
     script:
         "../scripts/settings.py"
 

@@ -33,7 +33,7 @@ rule tune_target:
         network=config["network"],
         precision=config["precision"]["evaluate"],
         problems=PROBLEMS,
-        code=CODE("rglib.tuning", *OWN_NETWORKS),
+        code=lambda wildcards: tuning_code(wildcards.target),
     script:
         "../scripts/tune.py"
 
@@ -59,7 +59,7 @@ rule make_tuning:
         crop=config["tuning"]["crop"],
         sections=["tuning"],
         code=lambda wildcards: MADE_WITH(
-            "rglib.tuning", "rglib.grids", *OWN_CODE, stages=tuned_stages()
+            "report_tuning", stages=tuned_stages(), also=map(tuning_code, TUNED)
         ),
     script:
         "../scripts/report_tuning.py"

@@ -2,14 +2,19 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from rglib.datasets import mirror_folders, resolve
 
-logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
-resolve(
+terminal = logging.StreamHandler()
+terminal.setLevel(logging.WARNING)  # a file that is left out must not go unseen
+handlers = [logging.FileHandler(snakemake.log[0], mode="w"), terminal]
+logging.basicConfig(handlers=handlers, level=logging.INFO, format="%(message)s")
+manifest = resolve(
     snakemake.params.id,
     mirrors=mirror_folders(snakemake.config["mirrors"]),
     data_dir=Path(snakemake.params.downloads),
     offline=bool(os.environ.get("RGLIB_OFFLINE")),
-).write(Path(snakemake.output[0]))
+)
+replace(manifest, listed=snakemake.params.listed).write(Path(snakemake.output[0]))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from rglib.datasets import mirror_folders, resolve_test
@@ -9,7 +10,7 @@ from rglib.evaluation import check_sizes, read_test_images
 from rglib.problems import degradations
 
 terminal = logging.StreamHandler()
-terminal.setLevel(logging.WARNING)  # a stand-in must not go unseen
+terminal.setLevel(logging.WARNING)  # a stand-in, or a file left out, must not go unseen
 handlers = [logging.FileHandler(snakemake.log[0], mode="w"), terminal]
 logging.basicConfig(handlers=handlers, level=logging.INFO, format="%(message)s")
 manifest = resolve_test(
@@ -21,4 +22,4 @@ manifest = resolve_test(
 )
 problems = degradations(snakemake.config["problems"])
 check_sizes(manifest, read_test_images(manifest), problems)
-manifest.write(Path(snakemake.output[0]))
+replace(manifest, listed=snakemake.params.listed).write(Path(snakemake.output[0]))
