@@ -380,8 +380,8 @@ _LOUD = """
 !! THE TEST SET {title} IS OUT OF REACH.
 !! Everything is evaluated on {stand_in} INSTEAD.
 !! The numbers cannot be compared with the paper's; each table and figure names the stand-in.
-!! Once {title} is in a mirror, or its archive was put where this says below, run the same command
-!! again: it takes the place of the stand-in. Where it has to be downloaded, add: --forcerun test_set
+!! Once {title} is in a mirror, or its archive was put by hand where it says below, run the same
+!! command again: it replaces the stand-in. To try a download again, add: --forcerun test_set
 {line}
 {reason}
 {line}"""

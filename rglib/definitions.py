@@ -119,8 +119,9 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Module:
-    """The parts of a module, what its names are imported from, and the modules that importing it
-    imports, each as a dotted name of a module or of something in one.
+    """The parts of a module, what its names are imported from, and what importing it imports.
+
+    The latter two as dotted names, of modules or of something in one.
     """
 
     parts: tuple[_Part, ...]

@@ -61,7 +61,6 @@ def definition_of(problem):
 
 
 PROBLEMS = {problem: definition_of(problem) for problem in config["problems"]}
-IMAGES = CODE("rglib.images:read_listed")  # what becomes of a file
 OWN_PROBLEMS = {id: definition for id, definition in PROBLEMS.items() if definition}
 TABLES = [1, 2, 3] if OWN_PROBLEMS else [1, 2]
 
@@ -121,11 +120,11 @@ def MADE_WITH(script, *, stages, methods=(), also=()):
     That which trained or took the stages, evaluated the methods, and ``also`` what `SCRIPT` says.
     """
     trained = [stage for stage in stages if not is_given(stage, config)]
-    data = [SCRIPT("store"), IMAGES] if trained else [IMAGES]
+    data = ["dataset", "store"] if trained else []
     made = [
         SCRIPT(script),
         *also,
-        *data,
+        *map(SCRIPT, ["test_set", *data]),
         *(own["code"] for own in OWN_PROBLEMS.values()),
         *(SCRIPT("evaluate", *evaluation_code(method)) for method in methods),
         *(SCRIPT("train", *training_code(stage)) for stage in trained),

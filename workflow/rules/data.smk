@@ -1,6 +1,6 @@
 # Data sets and image stores. The manifests of the data sets are shared by all runs. They run again
-# when the definition of a data set changes, or what lies where it was found, by content; how one is
-# found and downloaded (mirrors, code) does not matter to what comes after.
+# when the definition of a data set changes, or what lies where it was found, by content; in which
+# mirror that is does not matter.
 from rglib.datasets import definition, slug
 
 DATASETS = {slug(id): id for id in [*config["data"]["train"], *config["data"]["validation"]]}
@@ -39,7 +39,7 @@ rule dataset:
             f"work/data/{wildcards.dataset}.json", (DATASETS | TUNING_DATA)[wildcards.dataset]
         ),
         downloads=str(DOWNLOADS),
-        code=IMAGES,
+        code=SCRIPT("dataset"),
     script:
         "../scripts/dataset.py"
 
@@ -59,7 +59,7 @@ rule test_set:
         ],
         listed=lambda wildcards: listed(f"{RUN}/test_set.json", config["data"]["test"]),
         downloads=str(DOWNLOADS),
-        code=IMAGES,
+        code=SCRIPT("test_set"),
     script:
         "../scripts/test_set.py"
 
