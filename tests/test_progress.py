@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rglib import progress as module
 from rglib.progress import BYTE, progress
-from rglib.provenance import MODULES_WITHOUT_NUMBERS, SOURCE_ROOT, code_hash
+from rglib.definitions import MODULES_WITHOUT_NUMBERS, SOURCE_ROOT, code_hash
 
 
 class Clock:
@@ -140,16 +140,16 @@ def test_a_change_of_it_makes_no_result_stale_and_one_beside_it_does(tmp_path):
     def hashes():
         return {name: code_hash(f"rglib.{name}", root=tmp_path) for name in modules}
 
-    def add_to(name):
+    def add_to(name, text="added = 1"):
         with (tmp_path / "rglib" / name).open("a") as file:
-            file.write("\nadded = 1\n")
+            file.write(f"\n{text}\n")
 
     before = hashes()
     itself = code_hash("rglib.progress", root=tmp_path)
     add_to("progress.py")
     assert hashes() == before
     assert code_hash("rglib.progress", root=tmp_path) != itself
-    add_to("files.py")
+    add_to("files.py", "def replacing(path):\n    return path")
     assert all(hashes()[name] != before[name] for name in modules)
 
 
