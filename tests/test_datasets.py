@@ -20,8 +20,10 @@ from rglib.datasets import (
     DatasetUnavailable,
     definition,
     mirror_folders,
+    printable,
     resolve,
     resolve_test,
+    shown,
     slug,
     without_leaks,
 )
@@ -222,6 +224,74 @@ def test_folder_mistakes(tmp_path, offline):
         resolve(f"folder:{tmp_path / 'twice'}", **offline)
 
 
+ODD = {
+    "text.png": "cannot read",
+    "cut.png": "cannot read",
+    "deep.png": "16 bits per channel",
+    "glass.png": "transparent",
+    "a\nb.png": "cannot be printed",
+    "\udcff.png": "cannot be printed",
+    f"{'x' * 230}.png": "too long",
+    "folder.png": "directory",
+    "dangling.png": "No such file",
+}
+
+
+def write_odd(folder, name):
+    path, plain = folder / name, Image.new("RGB", (40, 40), "red")
+    if name == "folder.png":
+        path.mkdir()
+    elif name == "dangling.png":
+        path.symlink_to(folder / "gone.png")
+    elif name == "text.png":
+        path.write_text("no image")
+    elif name == "deep.png":
+        Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(path)
+    elif name == "glass.png":
+        Image.new("RGBA", (40, 40), (1, 2, 3, 4)).save(path)
+    else:
+        plain.save(path)
+        if name == "cut.png":
+            path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize("name", ODD, ids=range(len(ODD)))
+def test_an_odd_file_in_a_folder_costs_that_file_alone(tmp_path, offline, caplog, name):
+    write_images(tmp_path / "mine", ["a.png", "b.png"])
+    write_odd(tmp_path / "mine", name)
+    manifest = resolve(f"folder:{tmp_path / 'mine'}", **offline)
+    assert [image.name for image in manifest.images] == ["a", "b"]
+    (left,) = manifest.left_out
+    assert left.file == shown(name) and ODD[name] in left.why
+    assert shown(name) in caplog.text and printable(caplog.text.replace("\n", ""))
+    manifest.write(tmp_path / "m.json")
+    assert Manifest.read(tmp_path / "m.json") == manifest
+
+
+def test_a_folder_of_odd_files_alone_is_refused_and_says_why(tmp_path, offline):
+    (tmp_path / "mine").mkdir()
+    write_odd(tmp_path / "mine", "text.png")
+    with pytest.raises(DatasetError, match=r"no \.png.*left out: cannot read the image"):
+        resolve(f"folder:{tmp_path / 'mine'}", **offline)
+
+
+@pytest.mark.parametrize("name", ["é", "a b", "図", "Screenshot 1.00\u202fPM", "-x", "{method}"])
+def test_names_of_all_languages_are_no_oddity(tmp_path, offline, name):
+    write_images(tmp_path / "mine", [f"{name}.png"])
+    manifest = resolve(f"folder:{tmp_path / 'mine'}", **offline)
+    assert ([image.name for image in manifest.images], manifest.left_out) == ([name], ())
+
+
+def test_what_lies_in_the_project_is_listed_from_there(tmp_path, offline, monkeypatch):
+    write_images(tmp_path / "project/mine", ["a.png"])
+    monkeypatch.chdir(tmp_path / "project")
+    for id in ("folder:mine", f"folder:{tmp_path}/project/mine"):
+        assert resolve(id, **offline).images[0].path == Path("mine/a.png")
+    monkeypatch.chdir(tmp_path)
+    outside = resolve(f"folder:{tmp_path}/project/../project/mine", **offline)
+    assert outside.images[0].path.is_file()
+
+
 def test_slugs_are_file_names():
     assert slug("set5") == "set5"
     slugs = {slug(f"folder:{path}") for path in ("/x/a b", "/y/a b", "/y/a_b/", "../é")}
@@ -357,7 +427,7 @@ def test_a_manifest_whose_files_are_gone(tmp_path, offline):
     manifest = resolve("embedded_test", **offline)
     manifest.write(tmp_path / "m.json")
     manifest.images[1].path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of the 3.*coffee\.png.*delete .*m\.json"):
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3.*coffee\.png: bring them back"):
         Manifest.read(tmp_path / "m.json")
 
 

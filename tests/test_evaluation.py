@@ -328,7 +328,7 @@ def method(manifest, files, tmp_path, tiny):
             "files": files,
             "device": CPU,
             "precision": "float32",
-            "code": ["code"],
+            "code": {"evaluate.py": "code"},
         }
         evaluate_method("rerg", **(arguments | changes))
         return pd.read_csv(files.results)
@@ -354,7 +354,7 @@ def test_progress_moves_no_number(role, method, terminal, monkeypatch):
     quiet = method(role)
     monkeypatch.setattr("rglib.progress.INTERVAL", 0.0)
     with terminal() as seen:
-        shown = method(role, code=["to evaluate it again"])
+        shown = method(role, code={"evaluate.py": "another"})
         assert "rerg: 100%" in seen()
     pd.testing.assert_frame_equal(quiet.drop(columns="seconds"), shown.drop(columns="seconds"))
 
@@ -388,7 +388,7 @@ def computed(method, monkeypatch, role="G", **changes):
             {"settings": SETTINGS | {"evaluation": SETTINGS["evaluation"] | {"iterations": 5}}},
             set(PROBLEMS),
         ),
-        ({"code": ["newer code"]}, set(PROBLEMS)),
+        ({"code": {"evaluate.py": "newer"}}, set(PROBLEMS)),
         ({"precision": "bfloat16"}, set(PROBLEMS)),
     ],
 )

@@ -78,7 +78,7 @@ def settings_of(name):
         "optimiser": OPTIMISER,
     }
     log = {"every": 1, "monitor": None}
-    return StageSettings(name, entry, log, SHARED, NETWORK, 0, "cpu", "float32", ["code"])
+    return StageSettings(name, entry, log, SHARED, NETWORK, 0, "cpu", "float32", {"train.py": "code"})
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_only_a_training_of_the_same_numbers_is_resumed(files, tmp_path):
     assert resumes(replace(settings, log={"every": 2, "monitor": 5}), files)
     changes = {
         "seed": replace(settings, seed=1),
-        "code": replace(settings, code=["newer code"]),
+        "code": replace(settings, code={"train.py": "newer"}),
         "network": replace(settings, network={"widths": [4, 6, 8, 8], "blocks": 2}),
         "shared": replace(
             settings,

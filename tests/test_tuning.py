@@ -17,6 +17,7 @@ from rglib.ablations import overlaid
 from rglib.evaluation import GroundTruth
 from rglib.fixed_point import Adam
 from rglib.grids import OPEN, candidates, open_settings, overlay, overlay_text, targets, task_of
+from rglib.files import file_digest
 from rglib.images import write_png
 from rglib.manifest import ImageFile, Manifest
 from rglib.metrics import psnr
@@ -142,7 +143,7 @@ def manifest(tmp_path):
         pixels = np.full((40, 48, 3), number, np.uint8)
         pixels[12:28, 16:32] = 255 - number
         write_png(path, pixels)
-        return ImageFile(str(number), path, f"sha of {number}")
+        return ImageFile(str(number), path, file_digest(path))
 
     return Manifest("toy", "Toy", "folder", tuple(image(n) for n in range(10)))
 
