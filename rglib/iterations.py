@@ -40,7 +40,7 @@ class ForwardBackward:
         return self.prox(self.forward_step(z))
 
     def select(self, indices: Tensor) -> ForwardBackward:
-        """F for the images at these indices."""
+        """The map f for the images at these indices."""
         return replace(self, D=self.D.select(indices))
 
 
@@ -106,5 +106,5 @@ class GradientStep:
         return z - self.eta * self.gradient(z)
 
     def select(self, indices: Tensor) -> GradientStep:
-        """G for the images at these indices."""
+        """The map g for the images at these indices."""
         return replace(self, gradient=self.gradient.select(indices))

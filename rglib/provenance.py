@@ -92,6 +92,10 @@ def _version(distribution: str) -> str:
         return "unknown version"
 
 
+class MixedError(ValueError):
+    """What a result would be made from belongs to different versions of the project."""
+
+
 # ------------------------------------------------------------------------------------ provenance
 
 
@@ -404,14 +408,41 @@ def read_provenance(
     modules: Mapping[str, str] | None = None,
     sections: Sequence[str] = (),
 ) -> Provenance:
-    """`make_provenance` from JSON files: manifest of the test set, model cards and machines."""
+    """`make_provenance` from JSON files: manifest of the test set, model cards and machines.
+
+    Raises:
+        MixedError: one of them was made with other code or another test set than the rest.
+    """
+    made = {Path(path): _read_json(path) for path in (*cards, *machines)}
+    listed = _read_json(test_set)
+    for path, content in made.items():
+        if not content.get("given"):
+            _check_alike(path, content, modules or {}, listed)
     return make_provenance(
         config,
-        test_set=_read_json(test_set),
-        cards=[_read_json(card) for card in cards],
-        machines=[_read_json(path) for path in machines],
+        test_set=listed,
+        cards=[made[Path(card)] for card in cards],
+        machines=[made[Path(path)] for path in machines],
         modules=modules,
         sections=sections,
+    )
+
+
+def _check_alike(
+    path: Path, made: Mapping[str, Any], modules: Mapping[str, str], test_set: Mapping[str, Any]
+) -> None:
+    """Compare what a job says it was made with, where it does, with what a result is made with."""
+    now = {**modules, "test_set": digest_of_images(test_set["images"])}
+    then = {**made.get("code", {}), **{key: made[key] for key in ("test_set",) if key in made}}
+    others = [name for name, digest in then.items() if now.get(name) != digest]
+    if not others:
+        return
+    what = (
+        "another test set" if others[0] == "test_set" else f"other code of {others[0].split()[0]}"
+    )
+    raise MixedError(
+        f"{path} was made with {what} than there is now: a result would mix both; run the same "
+        "command again, without --rerun-triggers, --touch and --allowed-rules"
     )
 
 
@@ -430,11 +461,22 @@ def provenance_of(inputs: Any, params: Any, config: Mapping[str, Any]) -> Proven
     )
 
 
-def write_machine(path: Path, *, device: str) -> None:
-    """Write where a job computed: the PyTorch device and the machine that calls this."""
+def write_machine(
+    path: Path, *, device: str, code: Mapping[str, str], test_set: Path | None = None
+) -> None:
+    """Write where a job computed, and with what: `read_provenance` refuses to mix it with others.
+
+    Args:
+        path: of the file.
+        device: the PyTorch device; the machine is the one that calls this.
+        code: hashes of the code by its entry points.
+        test_set: manifest of the test set, if that was restored.
+    """
+    content: dict[str, Any] = {"device": device, "machine": machine(), "code": dict(code)}
+    if test_set is not None:
+        content["test_set"] = digest_of_images(_read_json(test_set)["images"])
     with replacing(path) as partial:
-        text = json.dumps({"device": device, "machine": machine()}, indent=1)
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> str:

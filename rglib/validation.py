@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from rglib.ablations import active, expanded, overlaid
-from rglib.datasets import CATALOGUE, FOLDER_PREFIX
+from rglib.datasets import CATALOGUE, FOLDER_PREFIX, printable
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
 
 Config = Mapping[str, Any]
@@ -109,9 +109,16 @@ def _in_ablations(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake
         if name in config["stages"] or name in config["methods"]:
             yield _refused(("ablations", name), name, "a name that no stage and no method has")
     for mistake in _mistakes(expanded(config), schema):
-        section, ablation, *rest = mistake.key
-        place = ("stage", *rest) if section == "stages" else rest
-        yield Mistake(("ablations", ablation, *place), mistake.text)
+        section, *rest = mistake.key
+        if section in ("stages", "methods"):
+            ablation, *place = rest
+            place = ["stage", *place] if section == "stages" else place
+            yield Mistake(("ablations", ablation, *place), mistake.text)
+        else:  # what an ablation needs of another section
+            text = mistake.text
+            for name in active(config):
+                text = text.replace(f" stages.{name}.", f" ablations.{name}.stage.")
+            yield Mistake(mistake.key, text)
 
 
 def _in_variants(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -491,7 +498,9 @@ def _weights_needed(config: Config) -> Iterator[Mistake]:
 def _data_sets(config: Config) -> Iterator[Mistake]:
     data = config["data"]
     for key, id in [*_named_data_sets(data), (("tuning", "data"), config["tuning"]["data"])]:
-        if id not in CATALOGUE and not _is_folder(id):
+        if _is_folder(id) and not printable(id):
+            yield _refused(key, id, "a path that can be printed: rename the folder")
+        elif id not in CATALOGUE and not _is_folder(id):
             known = f"{', '.join(CATALOGUE)} or {FOLDER_PREFIX}<path>"
             yield _refused(key, id, f"one of {known}{closest(id, CATALOGUE)}")
     if config["tuning"]["data"] in (data["test"], data["test_stand_in"]):

@@ -1,6 +1,6 @@
 """Print what every job of the workflow says of its code: the parameter `code`, as JSON by job.
 
-    python tests/planned_code.py FOLDER TARGETS... -- CONFIGFILES...
+python tests/planned_code.py FOLDER TARGETS... -- CONFIGFILES...
 """
 
 import json

@@ -88,6 +88,22 @@ def test_overlays_merge_mappings_at_every_depth_and_replace_the_rest():
     assert base == {"a": {"b": {"c": 1, "d": [1, 2]}}, "e": 2}
 
 
+def test_weights_that_an_ablation_alone_needs_are_told_as_weights(monkeypatch):
+    """RERG is given, and of pnpReG P alone: only the ablation's training starts from its G."""
+    monkeypatch.chdir(Path(__file__).parents[1])
+    config = with_ablations({"mine": an_ablation(stage={"seed": 1})}, init="weights")
+    config["methods"] = {name: config["methods"][name] for name in ("gauss", "rerg")}
+    given = {"denoiser": "P", "pnpreg": "P", "mtdeq": "P", "rg1": "PG", "deqgd": "G", "rerg": "PG"}
+    config["weights"] = {
+        stage: {role: {"file": f"weights/{stage}_{role}.safetensors"} for role in roles}
+        for stage, roles in given.items()
+    }
+    with pytest.raises(ConfigurationError) as caught:
+        check(config, SCHEMA)
+    needed = "weights.pnpreg.G: is missing; ablations.mine.stage.init.G needs it, and a given stage"
+    assert str(caught.value).startswith(needed)
+
+
 def test_the_ablations_do_not_count_for_the_tables():
     assert configuration_hash(DEFAULT) == configuration_hash(with_ablations({}))
 

@@ -212,7 +212,7 @@ def test_a_module_whose_use_cannot_be_told_counts_as_a_whole(hashed, code):
 
 
 OWN = {
-    "mine.py": "from beside import helper\nimport rglib.bottom as b\nclass Mine:\n    x = b.scale\n",
+    "mine.py": "from beside import helper\nfrom rglib import bottom\nx = bottom.scale\nMine = 1",
     "beside.py": "from deep import nested\nhelper = 1\nunused = 2\n",
     "deep/__init__.py": "",
     "deep/nested.py": "z = open('kernel.txt')\n",

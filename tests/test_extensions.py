@@ -11,6 +11,7 @@ from test_validation import DEFAULT, SCHEMA, edited, mistakes
 
 from rglib import configuration
 from rglib.ablations import overlaid
+from rglib.definitions import code_hash
 from rglib.extensions import ExtensionError, make
 from rglib.fixed_point import Outcome, StoppingRule, solve, solver_named
 from rglib.grids import targets, task_of
@@ -19,7 +20,6 @@ from rglib.networks import build, for_inference, load_into, save_weights
 from rglib.objectives.losses import Batch
 from rglib.operators import Downsample
 from rglib.problems import PROBLEMS, DataGradient, degradations, observe_image
-from rglib.definitions import code_hash
 from rglib.validation import check, learned_roles, sections_of
 
 ROOT = Path(__file__).parent.parent

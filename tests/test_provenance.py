@@ -6,6 +6,7 @@ import pytest
 from rglib import provenance
 from rglib.provenance import (
     Budget,
+    MixedError,
     code_version,
     configuration_hash,
     make_provenance,
@@ -126,10 +127,34 @@ def test_networks_of_further_seeds_are_recorded_and_not_described_again():
     assert "rerg G abababababab, rerg.seed1 G cdcdcdcdcdcd." in "\n".join(two.lines())
 
 
+def test_jobs_of_other_code_or_another_test_set_are_not_mixed(tmp_path):
+    """As `--rerun-triggers mtime` and `--touch` would: what is there is left as it is."""
+    names = ("set.json", "card.json", "machine.json")
+    paths = dict(zip(("test_set", "card", "machine"), map(tmp_path.joinpath, names), strict=True))
+    paths["test_set"].write_text(json.dumps(SET5))
+    paths["card"].write_text(json.dumps(CARD | {"code": {"train.py": "1"}}))
+    code = {"evaluate.py A[b]": "2"}
+    write_machine(paths["machine"], device="cpu", code=code, test_set=paths["test_set"])
+    inputs = {"test_set": paths["test_set"], "cards": [paths["card"]]}
+    inputs |= {"machines": [paths["machine"]]}
+    modules = {"train.py": "1", **code, "report.py": "3"}
+    assert read_provenance(CONFIG, **inputs, modules=modules).device == "cpu"
+    for changed, path, what in (
+        ({"train.py": "9"}, "card.json", r"other code of train\.py"),
+        ({"evaluate.py A[b]": "9"}, "machine.json", r"other code of evaluate\.py"),
+    ):
+        with pytest.raises(MixedError, match=f"{path} was made with {what}"):
+            read_provenance(CONFIG, **inputs, modules=modules | changed)
+    other = SET5 | {"images": [IMAGES[0] | {"sha256": "cd"}]}
+    paths["test_set"].write_text(json.dumps(other))
+    with pytest.raises(MixedError, match=r"machine\.json was made with another test set"):
+        read_provenance(CONFIG, **inputs, modules=modules)
+
+
 def test_device_and_machine_are_those_of_the_jobs(tmp_path):
-    write_machine(tmp_path / "here.json", device="cpu")
+    write_machine(tmp_path / "here.json", device="cpu", code={"a.py": "1"})
     here = json.loads((tmp_path / "here.json").read_text())
-    assert here == {"device": "cpu", "machine": provenance.machine()}
+    assert here == {"device": "cpu", "machine": provenance.machine(), "code": {"a.py": "1"}}
     there = {"device": "cuda", "machine": "a cluster's node"}
     made = make_provenance(CONFIG, test_set=SET5, cards=[], machines=[there, here, there])
     assert (made.device, made.machine) == (

@@ -78,7 +78,9 @@ def settings_of(name):
         "optimiser": OPTIMISER,
     }
     log = {"every": 1, "monitor": None}
-    return StageSettings(name, entry, log, SHARED, NETWORK, 0, "cpu", "float32", {"train.py": "code"})
+    return StageSettings(
+        name, entry, log, SHARED, NETWORK, 0, "cpu", "float32", {"train.py": "code"}
+    )
 
 
 @pytest.fixture(scope="module")

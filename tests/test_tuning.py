@@ -15,9 +15,9 @@ import yaml
 from rglib import tuning
 from rglib.ablations import overlaid
 from rglib.evaluation import GroundTruth
+from rglib.files import file_digest
 from rglib.fixed_point import Adam
 from rglib.grids import OPEN, candidates, open_settings, overlay, overlay_text, targets, task_of
-from rglib.files import file_digest
 from rglib.images import write_png
 from rglib.manifest import ImageFile, Manifest
 from rglib.metrics import psnr

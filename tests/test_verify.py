@@ -72,7 +72,7 @@ class Tree:
             "weights": {"G": file_digest(work / "models/rerg/G.safetensors")},
         }
         tree.write("work/trial/models/rerg/card.json", json.dumps(card))
-        write_machine(work / "evaluation/rerg.json", device="cpu")
+        write_machine(work / "evaluation/rerg.json", device="cpu", code={})
         tree.report()
         return tree
 

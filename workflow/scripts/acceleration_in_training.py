@@ -28,4 +28,4 @@ table = measure(
 table.insert(0, "method", method)
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
-write_machine(Path(snakemake.output.machine), device=str(on))
+write_machine(Path(snakemake.output.machine), device=str(on), code=params.code)

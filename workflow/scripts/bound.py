@@ -33,4 +33,9 @@ table.insert(0, "method", snakemake.wildcards.method)
 table.insert(3, "denoiser", params.denoiser)
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
-write_machine(Path(snakemake.output.machine), device=str(on))
+write_machine(
+    Path(snakemake.output.machine),
+    device=str(on),
+    code=params.code,
+    test_set=Path(snakemake.input.test_set),
+)

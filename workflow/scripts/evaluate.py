@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from rglib.configuration import device
-from rglib.datasets import Manifest
 from rglib.evaluation import EvaluationFiles, evaluate_method
+from rglib.manifest import Manifest
 from rglib.provenance import write_machine
 
 torch.set_num_threads(snakemake.threads)
@@ -39,4 +39,9 @@ evaluate_method(
     precision=params.precision,
     code=params.code,
 )
-write_machine(Path(outputs.machine), device=str(on))
+write_machine(
+    Path(outputs.machine),
+    device=str(on),
+    code=params.code,
+    test_set=Path(snakemake.input.test_set),
+)

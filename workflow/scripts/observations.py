@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from rglib.datasets import Manifest
 from rglib.evaluation import read_test_images, write_observation
+from rglib.manifest import Manifest
 from rglib.problems import degradations
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")

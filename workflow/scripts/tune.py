@@ -37,4 +37,4 @@ table = tune(
 )
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
-write_machine(Path(snakemake.output.machine), device=str(on))
+write_machine(Path(snakemake.output.machine), device=str(on), code=params.code)
