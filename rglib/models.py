@@ -76,7 +76,10 @@ class Models:
             )
         settings = _read_json(path)
         if missing := [section for section in SECTIONS_AT_TEST_TIME if section not in settings]:
-            raise ModelsError(f"{path}: has no {', '.join(missing)}; write it anew with snakemake")
+            raise ModelsError(
+                f"{path}: has no {', '.join(missing)}; delete it, and `snakemake {path}` writes "
+                "that of a run, with the same --configfile as its training"
+            )
         return cls(folder, settings)
 
     def method(self, name: str) -> Config:

@@ -374,7 +374,7 @@ def make_provenance(
         sections=tuple((name, section_hash(config[name])) for name in sections),
         code=code_version(),
         modules=tuple((modules or {}).items()),
-        test_set=_get(test_set, "test-set manifest", "title"),
+        test_set=_title(test_set),
         test_set_digest=digest_of_images(_get(test_set, "test-set manifest", "images")),
         stand_in_for=_get(test_set, "test-set manifest", "stand_in_for"),
         network=Network(
@@ -499,6 +499,13 @@ def _values(path: Path, key: str) -> list[str]:
         return []
     pairs = (line.partition(":") for line in path.read_text(errors="replace").splitlines())
     return [value.strip() for name, _, value in pairs if name.strip() == key]
+
+
+def _title(test_set: Mapping[str, Any]) -> str:
+    """The test set's title, with the files of its folder that could not be used."""
+    title = str(_get(test_set, "test-set manifest", "title"))
+    left_out = ", ".join(file["file"] for file in test_set.get("left_out", ()))
+    return f"{title} (left out: {left_out})" if left_out else title
 
 
 def _stage(card: Mapping[str, Any]) -> Stage:

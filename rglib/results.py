@@ -58,6 +58,9 @@ SIGNIFICANT = {"psnr_db": 2, "ssim": 3}  # decimals, as printed in the paper
 MINUS = "\N{MINUS SIGN}"
 
 
+AGAIN = "evaluate it again, with --forcerun evaluate"
+
+
 class ResultsError(ValueError):
     """Evaluations that are incomplete or contradict themselves; the message names the file."""
 
@@ -96,7 +99,7 @@ def read_results(
         row = bad.iloc[0]
         raise ResultsError(
             f"{where}: {row['method']} on {row['problem_id']}, image {row['image']}, is 'finished' "
-            f"with PSNR {row['psnr_db']} and SSIM {row['ssim']}; evaluate it again"
+            f"with PSNR {row['psnr_db']} and SSIM {row['ssim']}; {AGAIN}"
         )
     return _ordered(results, ["seed", "image"], methods=list(methods), problems=problems)
 
@@ -132,7 +135,7 @@ def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     frames = []
     for path in paths:
         if not Path(path).is_file():
-            raise ResultsError(f"{path}: no such file; run the evaluation that writes it")
+            raise ResultsError(f"{path}: no such file; `snakemake {path}` writes it")
         frame = pd.read_csv(
             path,
             dtype={c: text[c] for c in columns if c in text},
@@ -171,13 +174,13 @@ def _check_complete(
         "there twice": found[found.duplicated()],
     }
     if not images:
-        raise ResultsError(f"{where}: no rows; run the evaluation again")
+        raise ResultsError(f"{where}: no rows; {AGAIN}")
     for fault, rows in faults.items():
         if len(rows):
             method, seed, problem, image = rows[0]
             raise ResultsError(
                 f"{where}: {len(rows)} of {len(expected)} results {fault}, first: method {method}, "
-                f"seed {seed}, problem {problem}, image {image}; run the evaluation again or mend "
+                f"seed {seed}, problem {problem}, image {image}; {AGAIN}, or mend "
                 "`methods`, `seeds` and `problems` of the configuration"
             )
 

@@ -217,7 +217,7 @@ class Project:
             return []
         mirrors = [c.mirrors for c in self.configurations if c.origin.run == run]
         return changes(
-            Manifest.of(_read_json(manifest)),
+            Manifest.of(_read_json(manifest, self.root)),
             mirrors=[self.root / mirror for mirror in (mirrors or [mirror_folders()])[0]],
             data_dir=self.root / DOWNLOADS,
             root=self.root,
@@ -348,11 +348,11 @@ def check_networks(record: Record, project: Project) -> Iterator[Remark]:
     store = work / "store" / "train" / "store.json"
     trained = {network.stage: network.data_digest for network in record.networks}
     if store.is_file() and any(trained.values()):
-        current = _read_json(store).get("digest")
+        current = _read_json(store, project.root).get("digest")
         others = [stage for stage, digest in trained.items() if digest not in (None, current)]
         if others:
             yield Remark(f"the training images of {', '.join(others)} have changed")
-        for dataset in _read_json(store).get("datasets", []):
+        for dataset in _read_json(store, project.root).get("datasets", []):
             manifest = project.root / "work" / "data" / f"{slug(dataset['dataset'])}.json"
             for change in project.relisted(manifest, record.origin.run):
                 yield Remark(f"the training images of {dataset['title']}: {change}")
@@ -362,10 +362,10 @@ def check_test_set(record: Record, project: Project) -> Iterator[Remark]:
     """Compare the test set with the one under ``work/<run>/``, and that with what is there now."""
     work = _work(record, project)
     manifest = work and work / "test_set.json"
-    if manifest is None or not manifest.is_file():
+    if project.root is None or manifest is None or not manifest.is_file():
         yield Remark(f"the test set: no work/{record.origin.run}/test_set.json", stale=False)
         return
-    images = _read_json(manifest).get("images", [])
+    images = _read_json(manifest, project.root).get("images", [])
     if digest_of_images(images) != record.test_set_digest:
         yield Remark("the test set has changed")
     if changed := project.relisted(manifest, record.origin.run):
@@ -386,11 +386,14 @@ def _work(record: Record, project: Project) -> Path | None:
     return None if project.root is None else project.root / "work" / record.origin.run
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, root: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise VerifyError(f"{path} is not JSON, delete it and run snakemake: {error}") from None
+        raise VerifyError(
+            f"{path} is not JSON ({error}): delete it, and `snakemake {_within(path, root)}` with "
+            "the same --configfile writes it anew"
+        ) from None
 
 
 # ---------------------------------------------------------------------------------------- verify

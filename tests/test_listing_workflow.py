@@ -12,7 +12,7 @@ from PIL import Image
 from test_verify_workflow import found, verify
 from test_workflow import Project, evaluate
 
-from rglib.datasets import mirror_folders, resolve
+from rglib.datasets import mirror_folders
 
 pytestmark = pytest.mark.slow
 

@@ -92,6 +92,13 @@ def test_another_test_set_is_named():
     assert said == ["OTHER TEST SET: my photographs; the paper's values are on Set5."]
 
 
+def test_files_of_a_folder_that_were_left_out_are_named():
+    odd = [{"file": "odd.png", "sha256": None, "why": "no image"}]
+    mine = {"title": "mine", "stand_in_for": None, "images": IMAGES, "left_out": odd}
+    said = make_provenance(PAPER_CONFIG, test_set=mine, cards=[PAPER_CARD]).departures()
+    assert said[0].startswith("OTHER TEST SET: mine (left out: odd.png);")
+
+
 def test_the_paper_itself_departs_in_nothing():
     made = make_provenance(PAPER_CONFIG, test_set=SET5, cards=[PAPER_CARD])
     assert made.departures() == []

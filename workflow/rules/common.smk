@@ -1,6 +1,6 @@
 # Names and functions that the rules share.
 from functools import cache
-from os.path import dirname, exists, join
+from os.path import dirname, exists, isfile, join
 from pathlib import Path
 from shutil import which
 
@@ -51,13 +51,24 @@ def one_of(table, *names):
     return f"{table}[{','.join(sorted(keys))}]"
 
 
+def contents(files):
+    """The checksums of files, as a parameter: another file is noticed whatever its time says."""
+    return [digest for _, digest in checksums(map(Path, files), DOWNLOADS)]
+
+
+def files_in(options):
+    """The files that options of one's own name."""
+    return [value for value in options.values() if isinstance(value, str) and isfile(value)]
+
+
 def definition_of(problem):
     """What a problem of one's own is, and its code; nothing of the paper's, whose name says it."""
     entry = config["problems"][problem]
     if "degradation" not in entry:
         return {}
     own = {key: entry[key] for key in ("degradation", "options") if key in entry}
-    return own | {"code": CODE(own["degradation"])}
+    files = contents(files_in(own.get("options", {})))
+    return own | {"code": CODE(own["degradation"]), "files": files}
 
 
 PROBLEMS = {problem: definition_of(problem) for problem in config["problems"]}
@@ -140,11 +151,6 @@ def listed(manifest, dataset):
         mirrors=mirror_folders(config["mirrors"]),
         data_dir=DOWNLOADS,
     )
-
-
-def contents(files):
-    """The checksums of files, as a parameter: another file is noticed whatever its time says."""
-    return [digest for _, digest in checksums(map(Path, files), DOWNLOADS)]
 
 
 def recorded(*results):
@@ -230,6 +236,7 @@ def training_params(stage, script="train"):
         "entry": {
             key: entry[key] for key in entry if key not in ("log", "seed", "precision", *sections)
         },
+        "files": contents(files_in(entry["options"])),
         "shared": shared_with(entry),
         "network": config["network"],
         "precision": entry.get("precision", config["precision"]["train"]),
