@@ -273,7 +273,7 @@ def slug(dataset_id: str) -> str:
     if not dataset_id.startswith(FOLDER_PREFIX):
         return dataset_id
     path = dataset_id.removeprefix(FOLDER_PREFIX)
-    name = "".join(c if c.isalnum() else "_" for c in Path(path).name)
+    name = "".join(c if c.isalnum() else "_" for c in Path(path).name[:40])
     return f"folder_{name}_{hashlib.sha256(path.encode()).hexdigest()[:8]}"
 
 
@@ -428,17 +428,21 @@ def _unusable(path: Path) -> LeftOut | None:
     name, digest = shown(path.name), None
     try:
         digest = file_digest(path)
-        if not printable(path.name):
-            return LeftOut(name, digest, "its name has characters that cannot be printed")
-        if len(os.fsencode(path.stem)) > LONGEST_NAME:
-            long = (
-                f"its name is longer than {LONGEST_NAME} bytes, too long for those of its results"
-            )
-            return LeftOut(name, digest, long)
+        if fault := _fault_of_name(path):
+            return LeftOut(name, digest, fault)
         read_image(path)
     except (ImageError, OSError) as error:
         return LeftOut(name, digest, shown(str(error)))
     return None
+
+
+def _fault_of_name(path: Path) -> str:
+    """Why results cannot be named after a file, or nothing."""
+    if not printable(path.name):
+        return "its name has characters that cannot be printed"
+    if len(os.fsencode(path.stem)) > LONGEST_NAME:
+        return f"its name is longer than {LONGEST_NAME} bytes, too long for those of its results"
+    return ""
 
 
 def _embedded(dataset: Dataset, data_dir: Path) -> Manifest:
@@ -504,6 +508,9 @@ def _found_in(root: Path, dataset: Dataset) -> tuple[ImageFile, ...]:
             f"{dataset.title}: {files[0].parent} has {len(files)} images instead of "
             f"{dataset.count}; complete it, or take it away to use another source"
         )
+    for path in files:
+        if fault := _fault_of_name(path):
+            raise DatasetError(f"{dataset.title}: {shown(str(path))}: {fault}; rename it")
     return _checked(dataset, _image_files(files))
 
 

@@ -60,6 +60,8 @@ def changes(
         data_dir: where downloads lie.
         root: the project's folder, that paths in the manifest and the data set's id start from.
     """
+    if not _is_known(manifest.dataset):
+        return [f"{manifest.dataset} is no data set any more"]
     for dataset in CATALOGUE.values():
         if dataset.title == manifest.stand_in_for and at_hand(
             dataset.id, mirrors=mirrors, data_dir=data_dir, root=root

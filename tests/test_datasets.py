@@ -181,6 +181,13 @@ def test_a_mirror_with_the_wrong_count_is_an_error(tmp_path, offline):
         resolve("set5", **offline | {"mirrors": [tmp_path]})
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\udcff", "x" * 230], ids=range(3))
+def test_an_image_of_a_mirror_that_nothing_can_be_named_after_is_refused(tmp_path, offline, name):
+    write_images(tmp_path / "photos/clic", [f"{name}.png"])
+    with pytest.raises(DatasetError, match=r"its name .*; rename it"):
+        resolve("photos_clic", **offline | {"mirrors": [tmp_path]})
+
+
 def test_an_empty_folder_is_an_error(tmp_path, offline):
     (tmp_path / "Set5").mkdir()
     with pytest.raises(DatasetError, match="has no images"):
@@ -294,8 +301,9 @@ def test_what_lies_in_the_project_is_listed_from_there(tmp_path, offline, monkey
 
 def test_slugs_are_file_names():
     assert slug("set5") == "set5"
-    slugs = {slug(f"folder:{path}") for path in ("/x/a b", "/y/a b", "/y/a_b/", "../é")}
-    assert len(slugs) == 4
+    paths = ("/x/a b", "/y/a b", "/y/a_b/", "../é", f"/{'図' * 80}")
+    slugs = {slug(f"folder:{path}") for path in paths}
+    assert len(slugs) == 5 and max(len(os.fsencode(slug)) for slug in slugs) < 200
     assert not any(set(s) & set("/: ") for s in slugs)
 
 
