@@ -48,8 +48,8 @@ def code_hash(entries: str, *, root: Path | None = None) -> str:
         entries: separated by blanks. ``workflow/scripts/train.py`` is a script,
             ``rglib.results`` all of a module, ``rglib.results:summarise`` one definition in it.
             ``rglib.fixed_point:SOLVERS[adam]`` is no entry point: of this dict, which maps names of
-            the configuration to code, only these keys are ever asked for; a dict of which nothing
-            is said counts as a whole.
+            the configuration to code, only these keys are ever asked for, or those of several such
+            words; a dict of which nothing is said counts as a whole.
         root: the folder that holds scripts and all modules, by default the working folder. There
             rglib, and elsewhere where a folder has none, is the one that runs.
 
@@ -373,8 +373,11 @@ class _Reach:
     @classmethod
     def of(cls, entries: str, root: Path | None) -> _Reach:
         words = entries.split()
-        choices = [choice for word in words if (choice := _CHOICE.fullmatch(word))]
-        reach = cls(root, {(c["module"], c["table"]): _keys(c["keys"]) for c in choices})
+        chosen: dict[Table, set[str]] = {}
+        for choice in filter(None, map(_CHOICE.fullmatch, words)):
+            keys = chosen.setdefault((choice["module"], choice["table"]), set())
+            keys |= set(filter(None, choice["keys"].split(",")))
+        reach = cls(root, {table: sorted(keys) for table, keys in chosen.items()})
         for word in words:
             if not _CHOICE.fullmatch(word):
                 reach._enter(word)
@@ -574,10 +577,6 @@ def _entries(module: _Module, part: _Part, keys: Sequence[str], package: str) ->
         imports=frozenset(names.imports),
         strings=frozenset(names.strings),
     )
-
-
-def _keys(listed: str) -> list[str]:
-    return sorted(listed.split(",")) if listed else []
 
 
 def _data(path: Path, *, folders: bool) -> set[Path]:

@@ -175,9 +175,11 @@ def test_of_a_dict_only_the_chosen_keys_count(hashed):
         entries = f"scripts/run.py rglib.top:CHOICES[{key}]"
         assert hashed(counts, entries=entries) != hashed(entries=entries)
         assert hashed(does_not, entries=entries) == hashed(entries=entries)
-    none, both = (f"scripts/run.py rglib.top:CHOICES[{keys}]" for keys in ("", "halve,double"))
+    choices = ("[]", "[halve,double]", "[double] rglib.top:CHOICES[halve]")
+    none, both, twice = (f"scripts/run.py rglib.top:CHOICES{keys}" for keys in choices)
     assert hashed(halve, entries=none) == hashed(entries=none)
     assert hashed(halve, entries=both) != hashed(entries=both)
+    assert hashed(entries=both) == hashed(entries=twice) != hashed(entries=none)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +383,8 @@ def test_every_function_that_a_job_executes_is_in_its_hash(tmp_path):
         counted = reached(own, root=project.folder)
         executed = {name for place in job["called"] for name in definition_at(project, *place)}
         assert executed, job["script"]
-        assert executed <= counted, (own, executed - counted)
+        # a package is asked for its attribute, in vain, before a module in it is imported
+        assert executed - {"rglib:__getattr__"} <= counted, (own, executed - counted)
 
 
 def reduced(config):

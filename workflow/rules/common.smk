@@ -89,15 +89,19 @@ def solver_code(name):
     return [one_of("rglib.fixed_point:SOLVERS", name), *own]
 
 
-def training_code(stage):
-    """The code that trains a stage: what `train.py` reaches by this stage's entry."""
+def training_code(stage, schedules=()):
+    """The code that trains a stage: what `train.py` reaches by this stage's entry.
+
+    ``schedules`` are those of the learning rate that a script takes whatever the entry says.
+    """
     entry = VARIANTS["stages"][stage]
     objective, schedule = entry["objective"], entry["optimiser"]["schedule"]
+    taken = [key for key in schedule if schedule[key] is not None]
     solver = shared_with(entry).get("equilibrium", {}).get("solver")
     own = [objective] if is_own(objective) else []
     return [
         one_of("rglib.configuration:OBJECTIVES", objective),
-        one_of("rglib.configuration:SCHEDULES", *(key for key in schedule if schedule[key])),
+        one_of("rglib.configuration:SCHEDULES", *taken, *schedules),
         *networks_code(entry["init"]),
         # an objective of one's own may take any solver
         *([] if own and not (solver and is_own(solver)) else solver_code(solver)),
@@ -225,7 +229,7 @@ def training_inputs(stage):
     }
 
 
-def training_params(stage, script="train"):
+def training_params(stage, script="train", schedules=()):
     """What a stage's numbers depend on, and no more: what changes here trains it again."""
     entry = VARIANTS["stages"][stage]
     sections = sections_of(entry)
@@ -241,8 +245,19 @@ def training_params(stage, script="train"):
         "network": config["network"],
         "precision": entry.get("precision", config["precision"]["train"]),
         "seed": entry.get("seed", config["seeds"][0]),
-        "code": SCRIPT(script, *training_code(stage)),
+        "code": SCRIPT(script, *training_code(stage, schedules)),
     }
+
+
+def of_study(key):
+    """A parameter of the training of a variant of the study of fixed points."""
+    return lambda wildcards: training_params(wildcards.trained)[key]
+
+
+def study_code(trained):
+    """The code that trains and measures a variant of the study of fixed points."""
+    zeros = restoring_code("gradient_descent", config["evaluation"]["solver"])
+    return SCRIPT("study_fixed_points", *training_code(trained), *zeros)
 
 
 def processes_of(stage):

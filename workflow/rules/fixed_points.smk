@@ -5,19 +5,13 @@ from rglib.fixed_point_variants import copy_name as study_copy
 
 STUDY = config.get("fixed_points")
 STUDIED = list(study_copies(config))
+STUDY_STARTS = [start for start in with_predecessors(STUDIED) if start not in STUDIED]
+STUDY_CODE = {"stages": STUDY_STARTS, "also": list(map(study_code, STUDIED))}  # for `MADE_WITH`
 STUDIED_BY = {
     "test_set": f"work/data/{slug(STUDY['data'])}.json" if STUDY else [],
-    "cards": [card_of(start) for start in with_predecessors(STUDIED) if start not in STUDIED],
+    "cards": [card_of(start) for start in STUDY_STARTS],
     "machines": expand(f"{RUN}/fixed_points/{{trained}}.json", trained=STUDIED),
 }
-
-
-def study_start(wildcards):
-    return training_inputs(wildcards.trained)
-
-
-def study_params(key):
-    return lambda wildcards: training_params(wildcards.trained)[key]
 
 
 localrules:
@@ -30,7 +24,7 @@ if STUDY:
 
     rule study_fixed_points:
         input:
-            unpack(study_start),
+            unpack(lambda wildcards: training_inputs(wildcards.trained)),
             data=STUDIED_BY["test_set"],
             test_set=f"{RUN}/test_set.json",
         output:
@@ -46,20 +40,18 @@ if STUDY:
         resources:
             gpu=GPUS_PER_JOB,
         params:
-            stage=study_params("stage"),
-            starts=study_params("starts"),
-            entry=study_params("entry"),
-            shared=study_params("shared"),
-            network=study_params("network"),
-            precision=study_params("precision"),
-            seed=study_params("seed"),
+            stage=of_study("stage"),
+            starts=of_study("starts"),
+            entry=of_study("entry"),
+            shared=of_study("shared"),
+            network=of_study("network"),
+            precision=of_study("precision"),
+            seed=of_study("seed"),
             plan={key: STUDY[key] for key in ("minutes", "images", "crop", "draws")},
             settings={key: config[key] for key in ("evaluation", "problems", "training_problems")},
             evaluated_in=config["precision"]["evaluate"],
             folder=f"{RUN}/training/fixed_points",
-            code=lambda wildcards: CODE(
-                "rglib.fixed_point_study", "rglib.stages", *training_code(wildcards.trained)
-            ),
+            code=lambda wildcards: study_code(wildcards.trained),
         script:
             "../scripts/study_fixed_points.py"
 
@@ -136,7 +128,7 @@ if STUDY:
             plan=STUDY,
             copies=STUDIED,
             sections=["fixed_points"],
-            code=MADE_WITH("rglib.fixed_point_study", "rglib.fixed_point_report", stages=[]),
+            code=MADE_WITH("report_fixed_points", **STUDY_CODE),
         script:
             "../scripts/report_fixed_points.py"
 
@@ -160,6 +152,6 @@ if STUDY:
             configuration=CONFIGURATION,
             plan=STUDY,
             sections=["fixed_points"],
-            code=MADE_WITH("rglib.fixed_point_study", "rglib.fixed_point_report", stages=[]),
+            code=MADE_WITH("report_fixed_points_figure", **STUDY_CODE),
         script:
             "../scripts/report_fixed_points_figure.py"

@@ -42,7 +42,7 @@ for stage in TRAINED:
         resources:
             gpu=GPUS_PER_JOB,
         params:
-            **training_params(stage, script="overfit"),
+            **training_params(stage, script="overfit", schedules=["step"]),
             folder=f"{RUN}/training/overfit_{stage}",
             steps=30,
             lr=1e-4,

@@ -37,4 +37,4 @@ table.insert(0, "variant", snakemake.wildcards.trained.rpartition("-")[0])
 table.insert(1, "seed", params.seed)
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
-write_machine(Path(snakemake.output.machine), device=str(run.device))
+write_machine(Path(snakemake.output.machine), device=str(run.device), code=params.code)
