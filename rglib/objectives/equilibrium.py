@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -137,7 +138,7 @@ class Equilibrium:
         """L_GD at a zero of D + sigma^2 G; then one step of the backward map with gradients."""
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
         found, state, statistics = self._found("g", self.solver, gradient, seen.x0, batch)
-        step = self._backward_map(gradient, found, state)
+        step = BACKWARD_MAPS[self.backward_map](gradient, found, state, self.eta_gd)
         x_g = back_propagated(step(found), step, found, terms=self.backward_terms)
         weight = self.gradient_descent or 0.0
         return Losses({"GD": weight * self._size(x_g - seen.x_hat)}, statistics)
@@ -155,16 +156,22 @@ class Equilibrium:
         x, state, lost = batch.kept.advance(name, solver, F, x0)
         return x, state, {f"{name}_restarted": lost.float().mean()}
 
-    def _backward_map(self, gradient: RegularizedGradient, x: Tensor, state: Any) -> Map:
-        if self.backward_map == "gradient":
-            return GradientStep(gradient, self.eta_gd)
-        if not isinstance(state, SemiImplicitState):
-            with torch.no_grad():
-                state = SemiImplicit().init(gradient, x)
-        return SemiImplicitStep(gradient, state.tau)
-
     def _size(self, error: Tensor) -> Tensor:
         return LOSSES[self.loss](error)
+
+
+def _semi_implicit_step(gradient: RegularizedGradient, x: Tensor, state: Any, _: float) -> Map:
+    if not isinstance(state, SemiImplicitState):
+        with torch.no_grad():
+            state = SemiImplicit().init(gradient, x)
+    return SemiImplicitStep(gradient, state.tau)
+
+
+# By name, see `rglib.definitions`: of the gradient, the fixed point, the solver's state and eta_gd.
+BACKWARD_MAPS: dict[str, Callable[[RegularizedGradient, Tensor, Any, float], Map]] = {
+    "gradient": lambda gradient, x, state, eta: GradientStep(gradient, eta),
+    "semi_implicit": _semi_implicit_step,
+}
 
 
 def drawn(

@@ -97,15 +97,19 @@ def training_code(stage, schedules=()):
     entry = VARIANTS["stages"][stage]
     objective, schedule = entry["objective"], entry["optimiser"]["schedule"]
     taken = [key for key in schedule if schedule[key] is not None]
-    solver = shared_with(entry).get("equilibrium", {}).get("solver")
-    own = [objective] if is_own(objective) else []
+    equilibrium = shared_with(entry).get("equilibrium", {})
+    solver, backward_map = equilibrium.get("solver"), equilibrium.get("backward_map")
+    by_name = [
+        *solver_code(solver),
+        one_of("rglib.objectives.equilibrium:BACKWARD_MAPS", backward_map),
+    ]
+    if is_own(objective):  # it may take any of these, whatever the configuration says
+        by_name = [objective, *([solver] if solver and is_own(solver) else [])]
     return [
         one_of("rglib.configuration:OBJECTIVES", objective),
         one_of("rglib.configuration:SCHEDULES", *taken, *schedules),
         *networks_code(entry["init"]),
-        # an objective of one's own may take any solver
-        *([] if own and not (solver and is_own(solver)) else solver_code(solver)),
-        *own,
+        *by_name,
     ]
 
 
