@@ -246,19 +246,24 @@ def test_of_ones_own_code_all_counts_that_it_imports(hashed, change):
 EVERY = ("all", "tune", "bound", "acceleration", "ablations")
 
 
-@cache
-def jobs(targets=EVERY, overlays=()):
-    """The code of each job of the workflow, at test scale: a parameter of its rule."""
-    command = [sys.executable, str(TESTS / "planned_code.py"), str(SOURCE_ROOT)]
+def planned(folder, targets=EVERY, overlays=()):
+    """The parameters of each job of the workflow, at test scale."""
+    command = [sys.executable, str(TESTS / "planned_jobs.py"), str(folder)]
     done = subprocess.run(
         [*command, *targets, "--", "config/test.yaml", *overlays],
-        cwd=SOURCE_ROOT,
-        env=os.environ | {"PYTHONPATH": str(SOURCE_ROOT)},
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@cache
+def jobs(targets=EVERY, overlays=()):
+    """The code of each job: a parameter of its rule."""
+    return {job: of["code"] for job, of in planned(SOURCE_ROOT, targets, overlays).items()}
 
 
 def test_every_script_of_the_workflow_is_the_entry_point_of_its_rule():
@@ -267,6 +272,26 @@ def test_every_script_of_the_workflow_is_the_entry_point_of_its_rule():
     seen = {next(iter(code)).split()[0] for code in [*jobs().values(), *study.values()]}
     others = {"given.py", "overfit.py", "publish_weights.py"}  # of other targets and settings
     assert seen == {f"workflow/scripts/{name}" for name in scripts - others}
+
+
+def test_a_file_that_an_option_of_ones_own_names_counts(tmp_path):
+    project = Project.copied(tmp_path / "project")
+    shutil.copy(project / "examples/motion.py", project / "mine.py")
+    with (project / "mine.py").open("a") as file:
+        file.write("def blur(kernel):\n    return MotionBlur(length=3, sigma=0.01)\n")
+    own = {"degradation": "mine:blur", "options": {"kernel": "kernel.txt"}}
+    own |= {"lr": 0.004, "s_255": 2.55, "source": {"lr": "ours", "s_255": "noise"}}
+    (project / "own.yaml").write_text(json.dumps({"problems": {"mine": own}}))
+    (project / "kernel.txt").write_text("1 2 1")
+    target = ("work/test/evaluation/gauss.csv",)
+
+    def evaluation():
+        return planned(project.folder, target, ("own.yaml",))["evaluate method=gauss"]
+
+    before = evaluation()
+    assert evaluation() == before
+    (project / "kernel.txt").write_text("1 3 1")
+    assert evaluation()["problems"]["mine"] != before["problems"]["mine"]
 
 
 @pytest.fixture
