@@ -11,7 +11,7 @@ what depends on it and nothing else. Nothing is imported or executed: the source
   named in a string, as in ``python -m rglib.launch``. So does a module of one's own
   (`rglib.extensions`), with all that it imports from its folder.
 - A file beside a module counts where a string names it, such as the tables in ``rglib/``; in rglib
-  a folder too.
+  a folder too, and of one's own code a file in the working folder.
 - Comments, docstrings, formatting, the annotations' own definitions and the order of definitions do
   not count; nor do other packages, whose versions are in the provenance, and
   `MODULES_WITHOUT_NUMBERS`.
@@ -368,6 +368,7 @@ class _Reach:
     data: set[Path] = field(default_factory=set)
     _loaded: set[str] = field(default_factory=set)
     _whole: set[str] = field(default_factory=set)
+    _followed: set[Parts] = field(default_factory=set)
     _paths: dict[str, Path | None] = field(default_factory=dict)
 
     @classmethod
@@ -509,31 +510,27 @@ class _Reach:
             self._named_in_a_string(text, name)
 
     def _follow(self, parts: Parts) -> None:
-        """Count what a dotted name stands for: definitions, or a module where it ends in one."""
-        name = parts[0]
-        if self._module(name) is None:
+        """Count what a dotted name stands for: a definition, or a module where it ends in one."""
+        if parts in self._followed:
             return
-        for n, part in enumerate(parts[1:], start=1):
-            self._load(name)
-            module = self._module(name)
-            assert module is not None
-            if name in MODULES_WITHOUT_NUMBERS:
-                return
-            if bound := module.binding(part):
-                for one in bound:
-                    self._count(name, one)
-                return
-            if part in module.imported:
-                for target in module.imported[part]:
-                    if self._belongs(target, name):
-                        self._follow((*target, *parts[n + 1 :]))
-                return
-            if self._module(f"{name}.{part}") is None:
-                if part not in _ABOUT_ITSELF:
-                    self._take_whole(name)
-                return
-            name = f"{name}.{part}"
-        if name not in MODULES_WITHOUT_NUMBERS:
+        self._followed.add(parts)
+        n = 0
+        while n < len(parts) and self._is_module(parts[: n + 1]):
+            n += 1
+        name, attributes = ".".join(parts[:n]), parts[n:]
+        if n == 0 or name in MODULES_WITHOUT_NUMBERS:
+            return
+        self._load_of(parts[:n])
+        module = self._module(name)
+        assert module is not None
+        if attributes and (bound := module.binding(attributes[0])):
+            for one in bound:
+                self._count(name, one)
+        elif attributes and (targets := module.imported.get(attributes[0])):
+            for target in targets:
+                if self._belongs(target, name):
+                    self._follow((*target, *attributes[1:]))
+        elif not attributes or attributes[0] not in _ABOUT_ITSELF:
             self._take_whole(name)
 
     def _named_in_a_string(self, text: str, importer: str) -> None:
@@ -543,9 +540,10 @@ class _Reach:
                 self._take_whole(text)
                 return
         if re.fullmatch(r"\w[\w ./-]{0,100}", text):
-            path = self._path(importer)
+            path, ours = self._path(importer), self._is_ours(importer)
             assert path is not None
-            self.data |= _data(path.parent / text, folders=self._is_ours(importer))
+            for place in (path.parent,) if ours else {path.parent, self.root or Path.cwd()}:
+                self.data |= _data(place / text, folders=ours)
 
     def _narrowed(self, name: str, part: _Part) -> _Part:
         """The part, or of a dict with chosen keys only these."""

@@ -217,8 +217,9 @@ OWN = {
     "mine.py": "from beside import helper\nfrom rglib import bottom\nx = bottom.scale\nMine = 1",
     "beside.py": "from deep import nested\nhelper = 1\nunused = 2\n",
     "deep/__init__.py": "",
-    "deep/nested.py": "z = open('kernel.txt')\n",
+    "deep/nested.py": "z = open('kernel.txt'), open('data/mask.txt')\n",
     "deep/kernel.txt": "1 2 1",
+    "data/mask.txt": "0 1",
 }
 
 
@@ -229,6 +230,7 @@ OWN = {
         ("beside.py", "unused = 2", "unused = 3"),
         ("deep/nested.py", "z =", "w ="),
         ("deep/kernel.txt", "1 2 1", "1 3 1"),
+        ("data/mask.txt", "0 1", "1 0"),
         REACHED["another name for it"],
     ],
     ids=lambda change: change[0],
@@ -238,6 +240,21 @@ def test_of_ones_own_code_all_counts_that_it_imports(hashed, change):
     assert hashed(change, **options) != hashed(**options)
     beside = REACHED["a method of a class"]
     assert hashed(beside, **options) == hashed(**options)
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "from . import nested",
+        "from .nested import nested",
+        "from deep.nested import *",
+        "import deep.nested as nested\nfrom deep import nested",
+    ],
+)
+def test_packages_that_pass_on_their_modules_end(hashed, package):
+    files = OWN | {"deep/__init__.py": package, "deep/nested.py": "nested = 1"}
+    options = {"files": files, "entries": "mine:Mine"}
+    assert hashed(("deep/nested.py", "1", "2"), **options) != hashed(**options)
 
 
 # --- rglib ----------------------------------------------------------------------------------------
