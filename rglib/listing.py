@@ -22,6 +22,20 @@ from rglib.manifest import Manifest
 SETTLED = 2.0  # seconds after which a file that changes has another time, on any file system
 
 
+def write(manifest: Manifest, path: Path) -> None:
+    """Write a manifest, and a copy beside it for `parameter`.
+
+    Snakemake asks for a rule's parameters when it plans and again when the job starts, by when it
+    has removed the manifest that the job is to write.
+    """
+    manifest.write(path)
+    manifest.write(_copy_of(path))
+
+
+def _copy_of(path: Path) -> Path:
+    return path.with_suffix(".listed")
+
+
 def parameter(
     manifest: Path,
     dataset_id: str,
@@ -36,7 +50,7 @@ def parameter(
     a stand-in while the data set itself is at hand. A data set that is out of reach by now is not
     held against it. Where there is no manifest yet, of a folder its content counts.
     """
-    written = _written(manifest)
+    written = _written(_copy_of(manifest))
     files = at_hand(dataset_id, mirrors=mirrors, data_dir=data_dir)
     if written is None or not _is_known(written.dataset):
         if dataset_id.startswith(FOLDER_PREFIX):

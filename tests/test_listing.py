@@ -12,7 +12,7 @@ from rglib import listing
 from rglib.datasets import CATALOGUE, DatasetUnavailable, resolve, resolve_test
 from rglib.files import file_digest
 from rglib.images import ImageError, read_listed, write_png
-from rglib.listing import changes, checksums, parameter
+from rglib.listing import changes, checksums, parameter, write
 from rglib.manifest import Manifest
 
 DOWNLOADS = Path("work/downloads")
@@ -35,16 +35,21 @@ def project(tmp_path, monkeypatch):
 
 
 class Rule:
-    """What Snakemake does with a manifest: it runs where the parameter is another than it was."""
+    """What Snakemake does with a manifest: it runs where the parameter is another than it was.
+
+    It removes what is to be written, and asks again.
+    """
 
     def __init__(self, dataset, stand_in=None):
         self.dataset, self.stand_in = dataset, stand_in
         self.path, self.recorded = Path("work/m.json"), None
 
     def runs(self, *mirrors):
-        asked = parameter(self.path, self.dataset, mirrors=mirrors, data_dir=DOWNLOADS)
+        asked = self.asks(mirrors)
         if asked == self.recorded:
             return False
+        self.path.unlink(missing_ok=True)
+        assert self.asks(mirrors) == asked
         found = resolve_test(
             self.dataset,
             stand_in=self.stand_in,
@@ -52,9 +57,12 @@ class Rule:
             data_dir=DOWNLOADS,
             offline=True,
         )
-        replace(found, listed=asked).write(self.path)
+        write(replace(found, listed=asked), self.path)
         self.recorded = asked
         return True
+
+    def asks(self, mirrors):
+        return parameter(self.path, self.dataset, mirrors=mirrors, data_dir=DOWNLOADS)
 
 
 @pytest.fixture(params=["folder", "mirror", "embedded"])
@@ -175,7 +183,7 @@ def test_what_is_downloaded_in_the_run_is_not_a_change(project, toy):
     asked = parameter(rule.path, "toy", mirrors=(), data_dir=DOWNLOADS)
     image(DOWNLOADS / "Toy/t.png", 6)  # as a download does
     found = resolve("toy", mirrors=(), data_dir=DOWNLOADS)
-    replace(found, listed=asked).write(rule.path)
+    write(replace(found, listed=asked), rule.path)
     rule.recorded = asked
     assert not rule.runs()
     image(DOWNLOADS / "Toy/t.png", 7)
@@ -242,6 +250,6 @@ def test_without_a_place_to_remember_checksums_are_computed(project):
 def test_a_damaged_manifest_is_made_again(project, content):
     rule = Rule("folder:mine")
     rule.path.parent.mkdir()
-    rule.path.write_text(content)
+    rule.path.with_suffix(".listed").write_text(content)
     assert rule.runs() and not rule.runs()
     assert len(Manifest.read(rule.path).images) == 2

@@ -128,7 +128,7 @@ def test_jobs_of_two_versions_are_refused(project):
     """With the user's own triggers, code may change beside what is there already."""
     project.mutate("rglib/restoration.py", "PnPADMM.restore")
     settings = TEST | {"problems": {"deblur_s1.6": {"lr": 0.005}}}
-    triggers = ("--rerun-triggers", "input", "--forcerun", "results", "--", TARGET)
+    triggers = (TARGET, "--rerun-triggers", "input", "--forcerun", "results")
     said = project.snakemake(*triggers, overlay=settings, fails=True)
     assert "a result would mix both" in said
     project.snakemake(TARGET, overlay=settings)
@@ -168,8 +168,9 @@ def test_a_stand_in_is_replaced_as_its_warning_says(project, set5, by):
 def test_a_file_that_was_swapped_during_the_run_is_named_and_listed_by_the_next(project):
     """The jobs are planned with one picture and read another: here with its listing untouched."""
     draw(project / "mine/b.png", 7)
-    alone = ("--allowed-rules", "evaluate", "--forcerun", "evaluate", "--")
-    said = project.snakemake(*alone, "work/test/evaluation/gauss.csv", overlay=TEST, fails=True)
+    target = "work/test/evaluation/gauss.csv"
+    alone = (target, "--forcerun", "evaluate", "--allowed-rules", "evaluate")
+    said = project.snakemake(*alone, overlay=TEST, fails=True)
     assert "mine/b.png is no longer the file that was listed as b: run the same command" in said
     project.snakemake(TARGET, overlay=TEST)
     starts(project)

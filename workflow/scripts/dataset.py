@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rglib.datasets import mirror_folders, resolve
+from rglib.listing import write
 
 terminal = logging.StreamHandler()
 terminal.setLevel(logging.WARNING)  # a file that is left out must not go unseen
@@ -17,4 +18,4 @@ manifest = resolve(
     data_dir=Path(snakemake.params.downloads),
     offline=bool(os.environ.get("RGLIB_OFFLINE")),
 )
-replace(manifest, listed=snakemake.params.listed).write(Path(snakemake.output[0]))
+write(replace(manifest, listed=snakemake.params.listed), Path(snakemake.output[0]))

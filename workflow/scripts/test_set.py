@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rglib.datasets import mirror_folders, resolve_test
 from rglib.evaluation import check_sizes, read_test_images
+from rglib.listing import write
 from rglib.problems import degradations
 
 terminal = logging.StreamHandler()
@@ -22,4 +23,4 @@ manifest = resolve_test(
 )
 problems = degradations(snakemake.config["problems"])
 check_sizes(manifest, read_test_images(manifest), problems)
-replace(manifest, listed=snakemake.params.listed).write(Path(snakemake.output[0]))
+write(replace(manifest, listed=snakemake.params.listed), Path(snakemake.output[0]))
