@@ -7,6 +7,7 @@ STUDY = config.get("fixed_points")
 STUDIED = list(study_copies(config))
 STUDY_STARTS = [start for start in with_predecessors(STUDIED) if start not in STUDIED]
 STUDY_CODE = {"stages": STUDY_STARTS, "also": list(map(study_code, STUDIED))}  # for `MADE_WITH`
+GRADIENTS_CODE = SCRIPT("study_gradients", *networks_code("G"))
 STUDIED_BY = {
     "test_set": f"work/data/{slug(STUDY['data'])}.json" if STUDY else [],
     "cards": [card_of(start) for start in STUDY_STARTS],
@@ -76,15 +77,15 @@ if STUDY:
             plan=STUDY["gradients"],
             eta_gd=config["equilibrium"]["eta_gd"],
             network=config["network"],
-            code=CODE("rglib.backward_study", *OWN_NETWORKS),
+            code=GRADIENTS_CODE,
         script:
             "../scripts/study_gradients.py"
 
     rule make_gradients:
         input:
             test_set=STUDIED_BY["test_set"],
-            cards=card_of(STUDY["gradients"]["stage"]),
-            machines=rules.study_gradients.output.machine,
+            cards=[card_of(STUDY["gradients"]["stage"])],
+            machines=[rules.study_gradients.output.machine],
             table=rules.study_gradients.output.table,
         output:
             csv="results/gradients.csv",
@@ -103,7 +104,11 @@ if STUDY:
             configuration=CONFIGURATION,
             plan=STUDY,
             sections=["fixed_points"],
-            code=MADE_WITH("rglib.backward_study", "rglib.fixed_point_report", stages=[]),
+            code=MADE_WITH(
+                "report_gradients",
+                stages=with_predecessors([STUDY["gradients"]["stage"]]),
+                also=[GRADIENTS_CODE],
+            ),
         script:
             "../scripts/report_gradients.py"
 

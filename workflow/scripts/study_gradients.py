@@ -26,4 +26,4 @@ images = validation_images(
 table = measure(G, images, eta_gd=params.eta_gd)
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
-write_machine(Path(snakemake.output.machine), device="cpu")
+write_machine(Path(snakemake.output.machine), device="cpu", code=params.code)
