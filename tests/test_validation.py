@@ -202,6 +202,7 @@ LINES = [
     ("equilibrium.link_variance", "eta", "must be one of theorem, literal"),
     ("training_problems.sigma_max_255", 300, "300 is not allowed; must be at most 255"),
     ("training_problems.sigma_min_255", 51, "51 is not allowed; must be at most sigma_max_255, 50"),
+    ("data.test", "folder:a\nb", "must be a path that can be printed"),
     ("equilibrium.backward_map", "implicit", "must be one of gradient, semi_implicit"),
     ("training_problems.factors", [], "must be a list of at least one whole number"),
     ("training_problems.factors", [2, 2], "must be a list without repetitions"),
