@@ -196,8 +196,10 @@ class PatchStore:
             pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         except FileNotFoundError as error:
             raise ImageError(f"no image store in {folder}: {error.filename} is missing") from error
+        except (ValueError, KeyError) as error:  # cut short, or not what is written there
+            raise ImageError(_damaged(folder)) from error
         if _digest(entries) != summary["digest"] or pixels.size != summary["bytes"]:
-            raise ImageError(f"the image store in {folder} is damaged: delete it and run again")
+            raise ImageError(_damaged(folder))
         return cls(folder, summary["digest"], entries, pixels)
 
     def __len__(self) -> int:
@@ -213,6 +215,10 @@ class PatchStore:
     def __reduce__(self) -> tuple[Callable[[Path], PatchStore], tuple[Path]]:
         # a worker process maps the file again; pickling the array would copy every pixel
         return PatchStore.open, (self.folder,)
+
+
+def _damaged(folder: Path) -> str:
+    return f"the image store in {folder} is damaged: delete it and run again"
 
 
 def _entry(row: dict[str, str]) -> Entry:
