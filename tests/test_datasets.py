@@ -234,7 +234,7 @@ def test_folder_mistakes(tmp_path, offline):
 ODD = {
     "text.png": "cannot read",
     "cut.png": "cannot read",
-    "deep.png": "16 bits per channel",
+    "deep.png": "16 bits",
     "glass.png": "transparent",
     "a\nb.png": "cannot be printed",
     "\udcff.png": "cannot be printed",
