@@ -39,6 +39,7 @@ from rglib.images import ImageError, write_png
 from rglib.iterations import RegularizedGradient
 from rglib.manifest import ImageFile, Manifest
 from rglib.objectives.equilibrium import Equilibrium
+from rglib.objectives.losses import Batch
 from rglib.operators import Mask
 from rglib.problems import DataGradient, KernelBlur
 from rglib.provenance import configuration_hash
@@ -212,7 +213,7 @@ def test_both_solvers_start_from_what_the_stage_would_draw():
 
     for step, rows in table.groupby("step"):
         x_hat = torch.from_numpy(crops.crops(step)).float() / 255
-        losses = Equilibrium(gradient_descent=1.0)({"G": record}, x_hat, step, crops.seed)
+        losses = Equilibrium(gradient_descent=1.0)({"G": record}, Batch(x_hat, step, crops.seed))
         assert (rows["sigma"] == losses.statistics["sigma"]).all()
     assert list(table["solver"]) == [*SOLVERS] * 2
 

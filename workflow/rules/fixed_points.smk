@@ -15,12 +15,6 @@ STUDIED_BY = {
 }
 
 
-localrules:
-    make_fixed_points,
-    make_fixed_points_figure,
-    make_gradients,
-
-
 if STUDY:
 
     rule study_fixed_points:
@@ -98,6 +92,7 @@ if STUDY:
             ),
         log:
             f"{RUN}/logs/make_gradients.log",
+        localrule: True
         conda:
             "../../environment.yml"
         params:
@@ -126,6 +121,7 @@ if STUDY:
             records=records("results/fixed_points.csv", "results/fixed_points.md"),
         log:
             f"{RUN}/logs/fixed_points.log",
+        localrule: True
         conda:
             "../../environment.yml"
         params:
@@ -151,6 +147,7 @@ if STUDY:
             records=records("results/fixed_points.pdf", "results/fixed_points.png"),
         log:
             f"{RUN}/logs/fixed_points_figure.log",
+        localrule: True
         conda:
             "../../environment.yml"
         params:
