@@ -14,12 +14,18 @@ from rglib.ablations import overlaid
 
 Config = Mapping[str, Any]
 
-SOLVERS = ("adam", "semi_implicit")
+STARTS = {"adam": "released", "semi_implicit": "interpolated"}  # each solver has its own
+SOLVERS = tuple(STARTS)
 
 
 def copy_name(method: str, solver: str) -> str:
     """What the copy is called; the hyphen keeps it apart from configured names."""
     return f"{method}-{solver}"
+
+
+def solver_of(copy: str) -> str:
+    """The solver of the copy of a name."""
+    return copy.rpartition("-")[2]
 
 
 def copies(config: Config) -> dict[str, dict[str, Any]]:
@@ -34,6 +40,7 @@ def copies(config: Config) -> dict[str, dict[str, Any]]:
                     "iterations": plan["steps"][solver] + 1,  # the starting point among them
                     "tolerance": None,  # to the last step: a curve has every call
                     "average": solver == "semi_implicit",  # which goes round its zero
+                    "x0": STARTS[solver],
                     "crop": plan["crop"],
                 }
             },

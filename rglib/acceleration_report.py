@@ -1,7 +1,8 @@
 """The accelerated solver beside the paper's for a reader: the table, its summary and the figure.
 
-Cost is counted in calls, the evaluations of G so far. So iterate k of Adam has cost k calls, and
-that of semi_implicit those with which it finds its step as well.
+Cost is counted in calls, the evaluations of G so far, in whole images: one on a quarter of the
+pixels is a quarter. So iterate k of Adam has cost k calls, and that of semi_implicit those with
+which it finds its step as well.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from tabulate import tabulate
 
-from rglib.acceleration import SOLVERS, copy_name
+from rglib.acceleration import SOLVERS, copy_name, solver_of
 from rglib.acceleration_training import CALLS_BEFORE
 from rglib.figures import CM, CURVE_STYLES, DEEPEST_DB, STYLE, TEXT_WIDTH, new_figure, write_foot
-from rglib.provenance import Provenance
+from rglib.provenance import PAPER_START, Provenance
 from rglib.results import (
     COLUMN_DESCRIPTIONS,
     MINUS,
@@ -33,10 +34,11 @@ from rglib.results import (
     problem_title,
 )
 
-AIM_CALLS = 150  # of G, at most
+AIM_CALLS = 50  # of G, at most
 AIM_DB = 0.05  # under the last iterate of Adam, at most
 AIM_CONVERGED = 0.95  # of the fixed points in training, at least
 AIM_TRAINING_CALLS = 100  # of G in the mean, at most
+CALLS_DIGITS = 2  # behind the point
 LADDER = 10  # every so many calls of Adam beyond AIM_CALLS have a row
 LINES: dict[str, Any] = {"adam": (0, (2.5, 1.2)), "semi_implicit": "solid"}
 PANELS_ABREAST = 4
@@ -46,12 +48,13 @@ PANELS_ABREAST = 4
 
 
 def acceleration_table(
-    curves: pd.DataFrame, *, methods: Sequence[str], problems: Sequence[str]
+    curves: pd.DataFrame, results: pd.DataFrame, *, methods: Sequence[str], problems: Sequence[str]
 ) -> pd.DataFrame:
     """Mean PSNR after so many calls, for a ladder of them.
 
     Args:
         curves: what `rglib.results.read_curves` returns of the copies of `rglib.acceleration`.
+        results: what `rglib.results.read_results` returns of them, for the sizes of the images.
         methods: whose copies these are, in the order of the rows.
         problems: likewise.
 
@@ -63,10 +66,10 @@ def acceleration_table(
     Raises:
         ResultsError: there is no curve of a method and solver on a problem.
     """
-    means = convergence(curves)
+    means, before = convergence(curves), _calls_before_first_step(results)
     tables = []
     for method, problem in product(methods, problems):
-        adam, ours = (_with_calls(means, method, problem, solver) for solver in SOLVERS)
+        adam, ours = (_with_calls(means, before, method, problem, solver) for solver in SOLVERS)
         last = adam.iloc[-1]
         end = {adam_column(int(last["calls"])): last["psnr_db"]}
         tables += [_ladder(adam).assign(**end), ours.assign(**end)]
@@ -90,7 +93,7 @@ def descriptions(steps: int) -> dict[str, str]:
         "method": COLUMN_DESCRIPTIONS["method"],
         "problem_id": COLUMN_DESCRIPTIONS["problem_id"],
         "solver": "adam, as in the paper, or semi_implicit",
-        "calls": "evaluations of G so far, those before the first step included",
+        "calls": "evaluations of G so far, in whole images, those before the first step included",
         "psnr_db": "PSNR in dB after so many calls, mean over the images; empty if not finite",
         adam_column(steps): f"the same after {steps} steps of adam, the last",
     }
@@ -104,8 +107,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         `AIM_CALLS`, or at its end if that comes before), ``adam_db`` (where Adam ends),
         ``difference_db``, ``calls`` (of semi_implicit, after which it stays within `AIM_DB` of
         that, or above; nan if it does not), ``holds`` (whether it is there after `AIM_CALLS`),
-        ``start_db``, ``adam_best_db``, ``adam_best_calls``, and ``adam_fails`` and
-        ``semi_implicit_fails`` (whether they end under the start, or not finite).
+        ``adam_start_db``, ``adam_best_db``, ``adam_best_calls``, and ``adam_fails`` and
+        ``semi_implicit_fails`` (whether each ends under its own start, or not finite).
     """
     groups = table.groupby(["method", "problem_id"], sort=False)
     return pd.DataFrame([_compared(curves) for _, curves in groups])
@@ -114,6 +117,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def _compared(curves: pd.DataFrame) -> dict[str, Any]:
     adam, ours = (curves[curves["solver"] == solver] for solver in SOLVERS)
     start, end = adam["psnr_db"].iloc[0], adam["psnr_db"].iloc[-1]
+    our_start = ours["psnr_db"].iloc[0]
     best = adam.nlargest(1, "psnr_db").iloc[0]
     reached = ours.loc[ours["calls"] <= AIM_CALLS, "psnr_db"].iloc[-1]
     level = -math.inf if math.isnan(end) else end - AIM_DB  # anything finite is better than nan
@@ -125,20 +129,32 @@ def _compared(curves: pd.DataFrame) -> dict[str, Any]:
         "difference_db": reached - end,
         "calls": _calls_to_stay(ours, level),
         "holds": bool(reached >= level),
-        "start_db": start,
+        "adam_start_db": start,
         "adam_best_db": best["psnr_db"],
         "adam_best_calls": best["calls"],
         "adam_fails": not end >= start,
-        "semi_implicit_fails": not reached >= start,
+        "semi_implicit_fails": not reached >= our_start,
     }
 
 
-def _with_calls(means: pd.DataFrame, method: str, problem: str, solver: str) -> pd.DataFrame:
+def _calls_before_first_step(results: pd.DataFrame) -> pd.Series:
+    """The mean over the images, for each copy and problem."""
+    calls = [
+        CALLS_BEFORE[solver_of(copy)](height, width)
+        for copy, height, width in results[["method", "height", "width"]].to_numpy()
+    ]
+    groups = results.assign(calls=calls).groupby(["method", "problem_id"])
+    return groups["calls"].mean().round(CALLS_DIGITS)
+
+
+def _with_calls(
+    means: pd.DataFrame, before: pd.Series, method: str, problem: str, solver: str
+) -> pd.DataFrame:
     of_copy = means["method"] == copy_name(method, solver)
     curve = means[of_copy & (means["problem_id"] == problem)]
     if curve.empty:
         raise ResultsError(f"no curve of {method} by {solver} on {problem}; evaluate it again")
-    calls = curve["iteration"] + CALLS_BEFORE[solver]
+    calls = curve["iteration"] + before[copy_name(method, solver), problem]
     return curve.assign(method=method, solver=solver, calls=calls)
 
 
@@ -173,7 +189,14 @@ def title(crop: int | None) -> str:
 def of_both_solvers(provenance: Provenance, *, steps: Mapping[str, int]) -> Provenance:
     """The provenance of numbers that these solvers made instead of the configured one."""
     both = " beside ".join(steps)
-    return replace(provenance, solver=both, iterations=steps["adam"], tolerance=None, average=False)
+    return replace(
+        provenance,
+        solver=both,
+        iterations=steps["adam"],
+        tolerance=None,
+        average=False,
+        x0=PAPER_START,  # what differs between the solvers is said in the text
+    )
 
 
 def acceleration_markdown(
@@ -200,8 +223,9 @@ def acceleration_markdown(
         "# The accelerated solver",
         f"semi_implicit beside {steps} steps of the paper's Adam, both to the zeros of "
         f"D + s^2 G. Means over the images of {_test_set(provenance)}, {part_of_images(crop)}; "
-        "PSNR in dB. A call is an evaluation of G; of semi_implicit "
-        f"{CALLS_BEFORE['semi_implicit']} come before the first step. "
+        "PSNR in dB. A call is an evaluation of G on a whole image; one on its middle counts by "
+        f"the pixels. {_before(table)} calls come before the first step of semi_implicit. It "
+        "starts completion from interpolated pixels, Adam, as in the paper, from grey ones. "
         "Its iterates are shown as means of the last eight. "
         "`docs/acceleration.md` explains the files.",
         said_of_the_aim(rows, steps=steps),
@@ -213,6 +237,13 @@ def acceleration_markdown(
         footnotes(provenance),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _before(table: pd.DataFrame) -> str:
+    """How many calls semi_implicit has before its first step: ``2.25``, or from fewest to most."""
+    of_ours = table[table["solver"] == "semi_implicit"]
+    first = of_ours.groupby(["method", "problem_id"])["calls"].min()
+    return " to ".join(dict.fromkeys(f"{calls:g}" for calls in (first.min(), first.max())))
 
 
 def said_of_the_aim(rows: pd.DataFrame, *, steps: int) -> str:
@@ -235,9 +266,9 @@ def said_of_failures(rows: pd.DataFrame, *, labels: Mapping[str, str], steps: in
     )
     names = [f"{labels[row['method']]} on {row['problem_id']}" for _, row in alone.iterrows()]
     ways = [
-        f"- Adam, {labels[row['method']]} on {row['problem_id']}: starts at {row['start_db']:.2f}, "
-        f"is at its best, {row['adam_best_db']:.2f}, after {row['adam_best_calls']:.0f} calls, and "
-        f"ends at {_number(row['adam_db'], '.2f')}."
+        f"- Adam, {labels[row['method']]} on {row['problem_id']}: starts at "
+        f"{row['adam_start_db']:.2f}, is at its best, {row['adam_best_db']:.2f}, after "
+        f"{row['adam_best_calls']:.0f} calls, and ends at {_number(row['adam_db'], '.2f')}."
         for _, row in adam.iterrows()
     ]
     first = f"{said}: {', '.join(names)}." if names else f"{said}."
@@ -390,7 +421,7 @@ def _draw(axes: Axes, curves: pd.DataFrame, colours: Mapping[str, str]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     title = problem_title(str(curves["problem_id"].iloc[0])).replace(", ", ",\n")
     axes.set_title(title, loc="left", fontsize=8, pad=3)
-    start = curves.loc[curves["calls"] == 0, "psnr_db"].max()
+    start = curves.groupby(["method", "solver"])["psnr_db"].first().min()
     axes.set_ylim(bottom=max(start - DEEPEST_DB, axes.get_ylim()[0]))
     axes.grid(color="0.9", linewidth=0.5)
 

@@ -20,7 +20,7 @@ from rglib.results import COLUMN_DESCRIPTIONS
 
 Config = Mapping[str, Any]
 
-CALLS_BEFORE = {  # the first step, by solver
+CALLS_BEFORE = {  # the first step, by solver, of a height and a width
     "adam": Adam(lr=1.0).calls_before_first_step,
     "semi_implicit": SemiImplicit().calls_before_first_step,
 }
@@ -33,7 +33,8 @@ COLUMNS = {
     "images": "number of images in the batch",
     "converged": "share of them whose iterations converged by the paper's rule, on [0, 1]",
     "diverged": "share of them with an entry over the guard or not finite, on [0, 1]",
-    "calls": "evaluations of G for an image in the mean, those before the first step included",
+    "calls": "evaluations of G for an image in the mean, in whole images, those before the first "
+    "step included",
 }
 
 
@@ -84,7 +85,7 @@ def measure(
                     "images": len(x_hat),
                     "converged": found.share(Outcome.CONVERGED),
                     "diverged": found.share(Outcome.DIVERGED) + found.share(Outcome.NON_FINITE),
-                    "calls": steps + CALLS_BEFORE[name],
+                    "calls": steps + CALLS_BEFORE[name](*x_hat.shape[-2:]),
                 }
                 rows.append(row)
                 advance()

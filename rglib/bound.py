@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from rglib.diagnostics import lipschitz
-from rglib.evaluation import GroundTruth, centre
+from rglib.evaluation import GroundTruth
 from rglib.fixed_point import Adam, Map, Outcome, Picard, StoppingRule, solve
+from rglib.images import centre
 from rglib.iterations import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
 from rglib.networks import build, for_inference, load_into
 from rglib.problems import DataGradient, Observation, observe_test_image

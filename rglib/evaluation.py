@@ -22,13 +22,13 @@ from torch import Tensor
 
 from rglib.files import file_digest, replacing
 from rglib.fixed_point import solver_named
-from rglib.images import ImageError, read_listed, to_tensor, to_uint8, write_png
+from rglib.images import ImageError, centre, read_listed, to_tensor, to_uint8, write_png
 from rglib.manifest import Manifest
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
 from rglib.progress import Advance, progress
-from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record
+from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record, Start
 
 DIVERGED_ABOVE = (
     100.0  # an entry of this size belongs to no image; the guard of the paper's training
@@ -166,6 +166,7 @@ def _pnp_admm(
             sigma_min=config["admm"]["sigma_min_255"] / 255,
         ),
         ensemble=config["evaluation"]["ensemble"],
+        x0=_start(config),
     )
 
 
@@ -182,7 +183,14 @@ def _gradient_descent(
         tile_above=config["evaluation"]["tile_above"],
         tolerance=config["evaluation"]["tolerance"],
         average=config["evaluation"]["average"],
+        x0=_start(config),
     )
+
+
+def _start(config: Config) -> Start:
+    """Where methods begin; settings of older networks do not say it."""
+    start: Start = config["evaluation"].get("x0", "released")
+    return start
 
 
 # By name: written out, so that a change of one algorithm evaluates no method of the other again,
@@ -232,12 +240,6 @@ def check_sizes(
                     f"image out of the data set {manifest.dataset}, or the problem out of "
                     "`problems`"
                 )
-
-
-def centre(x: Tensor, size: int) -> Tensor:
-    """The square of ``size`` pixels in the middle of x (B, 3, H, W), or all of a shorter side."""
-    top, left = (max(0, side - size) // 2 for side in x.shape[-2:])
-    return x[..., top : top + size, left : left + size]
 
 
 def evaluate(
@@ -328,9 +330,10 @@ def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
 
 @dataclass(frozen=True)
 class _Restored:
-    """A restoration x (1, 3, H, W), the PSNR of every iterate, and the seconds it took."""
+    """A restoration from x0 to x (1, 3, H, W), the PSNR of every iterate, and its seconds."""
 
-    seen: Observation
+    x_hat: Tensor
+    x0: Tensor
     x: Tensor
     curve: Tensor
     seconds: float
@@ -343,9 +346,9 @@ class _Restored:
             "height": self.x.shape[-2],
             "width": self.x.shape[-1],
             "psnr_start_db": self.curve[0].item(),
-            "ssim_start": ssim(self.seen.x0, self.seen.x_hat).item(),
+            "ssim_start": ssim(self.x0, self.x_hat).item(),
             "psnr_db": self.curve[-1].item(),
-            "ssim": ssim(self.x, self.seen.x_hat).item(),
+            "ssim": ssim(self.x, self.x_hat).item(),
             "psnr_best_db": self.curve[best].item(),
             "iteration_best": best,
             "iterations": len(self.curve) - 1,
@@ -362,8 +365,11 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
     x_hat = torch.cat([one.x_hat for one in seen])
     note = f"{jobs[0].problem_id} {jobs[0].image.name}"
     curves = Curves(x_hat, length=jobs[0].method.recorded)
+    starts: list[Tensor] = []
 
     def record(iterate: Tensor) -> None:
+        if not starts:
+            starts.append(iterate.clone())
         curves.add(iterate)
         advance(len(jobs), note=note)
 
@@ -374,10 +380,8 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
         x = method.restore(seen[0], record)
     psnr_db = curves.psnr_db.cpu()
     seconds = (time.perf_counter() - began) / len(jobs)
-    return [
-        _Restored(one, image, curve, seconds)
-        for one, image, curve in zip(seen, x.split(1), psnr_db, strict=True)
-    ]
+    images = zip(x_hat.split(1), starts[0].split(1), x.split(1), psnr_db, strict=True)
+    return [_Restored(truth, x0, one, curve, seconds) for truth, x0, one, curve in images]
 
 
 class Curves:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rglib.extensions import is_own, make
+from rglib.images import centre
 
 State = TypeVar("State")
 
@@ -157,10 +158,9 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    @property
-    def calls_before_first_step(self) -> int:
+    def calls_before_first_step(self, height: int, width: int) -> float:
         """Evaluations of F by `init`."""
-        return 0
+        return 0.0
 
     def init(self, F: Map, x0: Tensor) -> AdamState:
         """Zero moments."""
@@ -230,27 +230,33 @@ class SemiImplicit:
     splitting with the data term in the proximal part, and Nesterov's momentum, which an image
     loses when it has carried it uphill (O'Donoghue and Candes, "Adaptive restart for accelerated
     gradient schemes", 2015). An image's step is a share of one over G's slope at its x0, by power
-    iteration: elsewhere G may be steeper.
+    iteration: elsewhere G may be steeper. A network is about as steep everywhere, so that the
+    middle of the image is enough.
 
     Attributes:
-        momentum: in [0, 1).
+        momentum: in [0, 1). More of it goes past the zero and back: with 0.95 deblurring takes up to
+            40 steps on validation crops instead of 25, and in training fewer images converge.
         share: of one over the slope, in (0, 1]. With all of it the G of RG1, which is steeper at
             its fixed points than at x0, often goes round them for ever.
         power_iterations: evaluations of G before the first step, less one.
+        slope_side: in pixels, of the square in the middle of an image where the slope is looked
+            for; with the networks here it is within 5 per cent of that of the whole image.
     """
 
-    momentum: float = 0.95
+    momentum: float = 0.85
     share: float = 0.7
     power_iterations: int = 8
+    slope_side: int = 48
 
-    @property
-    def calls_before_first_step(self) -> int:
-        """Evaluations of G by `init`, for its slope; each step is one more."""
-        return 1 + self.power_iterations
+    def calls_before_first_step(self, height: int, width: int) -> float:
+        """Evaluations of G by `init`, counted in images of this size; each step is one more."""
+        middle = min(height, self.slope_side) * min(width, self.slope_side)
+        return (1 + self.power_iterations) * middle / (height * width)
 
     def init(self, F: Map, x0: Tensor) -> SemiImplicitState:
         """Find tau; at rest."""
-        tau = self.share / slope(_split(F).G, x0, iterations=self.power_iterations)
+        middle = centre(x0, self.slope_side)
+        tau = self.share / slope(_split(F).G, middle, iterations=self.power_iterations)
         return SemiImplicitState(tau, x0)
 
     def step(self, F: Map, x: Tensor, state: SemiImplicitState) -> tuple[Tensor, SemiImplicitState]:

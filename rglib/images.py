@@ -70,6 +70,12 @@ def to_uint8(image: Tensor) -> np.ndarray:
     return levels.permute(1, 2, 0).byte().cpu().numpy()
 
 
+def centre(x: Tensor, size: int) -> Tensor:
+    """The square of ``size`` pixels in the middle of x (B, 3, H, W), or all of a shorter side."""
+    top, left = (max(0, side - size) // 2 for side in x.shape[-2:])
+    return x[..., top : top + size, left : left + size]
+
+
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write uint8 (H, W, 3) as PNG, the folder made where it is missing, the file whole or not."""
     with replacing(path) as partial:

@@ -192,8 +192,14 @@ class Prior:
 
 
 def _with_solver(solver: str | None) -> dict[str, Any]:
-    """What goes with another solver: Adam's short steps would pass for rest, and need no mean."""
-    return {} if solver is None else {"tolerance": None, "average": solver == "semi_implicit"}
+    """What goes with another solver.
+
+    Adam's short steps would pass for converged, and need no mean; it starts as in the paper.
+    """
+    if solver is None:
+        return {}
+    ours = solver == "semi_implicit"
+    return {"tolerance": None, "average": ours, "x0": "interpolated" if ours else "released"}
 
 
 def load(

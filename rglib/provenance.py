@@ -32,6 +32,7 @@ CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result,
 
 PAPER_SOLVER = "adam"
 PAPER_ITERATIONS = 1500
+PAPER_START = "released"
 PAPER_FIXED_POINT_ITERATIONS = 500
 PAPER_IMAGES = 8394
 PAPER_TEST_SET = "Set5"
@@ -215,6 +216,7 @@ class Provenance:
     iterations: int
     tolerance: float | None
     average: bool
+    x0: str
     seeds: tuple[int, ...]
     precision: tuple[tuple[str, str], ...]
     device: str
@@ -250,6 +252,10 @@ class Provenance:
             said.append(
                 "AVERAGED ITERATES: the results of gradient descent are means of the last eight "
                 "iterates; the paper's are last iterates."
+            )
+        if self.x0 != PAPER_START:
+            said.append(
+                f"OTHER START of completion: unknown pixels are {self.x0}; the paper's are grey."
             )
         if self.network != PAPER_NETWORK:
             smaller = max(self.network.widths) < max(PAPER_NETWORK.widths)
@@ -354,7 +360,7 @@ def make_provenance(
 
     Args:
         config: the active configuration; ``run``, ``seeds``, ``precision``, ``network`` and
-            ``evaluation: solver, iterations, tolerance, average`` are read, the rest only hashed.
+            ``evaluation: solver, iterations, tolerance, average, x0`` are read, the rest hashed.
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
         cards: model cards of the stages, in the order they are to be named.
@@ -387,6 +393,7 @@ def make_provenance(
         iterations=_get(evaluation, "evaluation", "iterations"),
         tolerance=_get(evaluation, "evaluation", "tolerance"),
         average=_get(evaluation, "evaluation", "average"),
+        x0=_get(evaluation, "evaluation", "x0"),
         seeds=tuple(_get(config, "configuration", "seeds")),
         precision=tuple(_get(config, "configuration", "precision").items()),
         device=_distinct(machines, "device") or "unknown device",

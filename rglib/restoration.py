@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from rglib.fixed_point import Solver
+from rglib.interpolation import interpolated
 from rglib.iterations import Denoiser, Gradient, RegularizedGradient
 from rglib.operators import Mask
-from rglib.problems import DataGradient, Observation, SideBySide
+from rglib.problems import UNKNOWN_PIXEL, DataGradient, Observation, SideBySide
 
+Start = Literal["released", "interpolated"]
 Record = Callable[[Tensor], None]  # is shown every iterate, the starting point first
 
 TILE_OVERLAP = 32  # pixels; the released code's
@@ -100,6 +102,19 @@ def _within(half: slice, part: slice) -> slice:
     return slice(half.start - part.start, half.stop - part.start)
 
 
+def start(seen: Observation, x0: Start) -> Tensor:
+    """Where a method begins, (B, 3, H, W).
+
+    ``released`` is the starting point of the released scripts. ``interpolated`` is another one in
+    completion alone: what is not known is interpolated instead of grey, which saves most of the
+    iterations, as it is the large areas that take many.
+    """
+    A = seen.problem.A
+    if x0 == "interpolated" and isinstance(A, Mask):
+        return interpolated(seen.y, A.mask, otherwise=UNKNOWN_PIXEL)
+    return seen.x0
+
+
 @dataclass(frozen=True)
 class GradientDescent:
     """To a zero of D(x) + s^2 G(x), with a periodic x8 ensemble; with Adam, as PnP-ReG's code.
@@ -111,11 +126,13 @@ class GradientDescent:
         iterations: entries of the curve; the last follows iterations - 1 steps.
         ensemble: rotate through the eight transforms; False applies G as it is.
         tile_above: pixels above which G is applied to parts, see `Tiled`; None never does.
-        tolerance: an image rests once a round of eight steps has moved it by less, as a mean
-            square; consecutive iterates never come as near to one another, as each sees G through
-            another transform. None goes on to the last iteration.
+        tolerance: an image has converged, and leaves the batch, once a round of eight steps has
+            moved what is returned of it by less, as a mean square; consecutive iterates never come
+            as near to one another, as each sees G through another transform. None goes on to the
+            last iteration.
         average: what is recorded and returned is the mean of the last eight iterates. With long
             steps the ensemble makes them go round the zero, which the mean is nearer to.
+        x0: where it begins, see `start`.
     """
 
     G: Gradient
@@ -126,6 +143,7 @@ class GradientDescent:
     tile_above: int | None = None
     tolerance: float | None = None
     average: bool = False
+    x0: Start = "released"
 
     @property
     def recorded(self) -> int:
@@ -134,9 +152,9 @@ class GradientDescent:
 
     @torch.no_grad()
     def restore(self, seen: Observation, record: Record) -> Tensor:
-        """Run from x0 and return the last iterate, (B, 3, H, W), neither clamped nor projected."""
+        """Run from the start and return the last iterate, neither clamped nor projected."""
         D = DataGradient(seen.problem.A, seen.y)
-        return self._descend(D, self.s, seen.x0, record)
+        return self._descend(D, self.s, start(seen, self.x0), record)
 
     def alike(self, other: object) -> bool:
         """Whether images of both may share a batch: s alone differs."""
@@ -166,13 +184,13 @@ class GradientDescent:
             found = torch.stack(tuple(latest)).mean(dim=0) if self.average else x
             shown = found if len(x) == len(x0) else shown.index_copy(0, active, found)
             if self.tolerance is not None and i % 8 == 7:
-                moved = (x - a_round_ago).square().mean(dim=(1, 2, 3))
+                moved = (found - a_round_ago).square().mean(dim=(1, 2, 3))
                 keep = (moved >= self.tolerance).nonzero().flatten()
                 if len(keep) < len(active):
-                    x, active = x[keep], active[keep]
+                    x, active, found = x[keep], active[keep], found[keep]
                     F, state = F.select(keep), self.solver.select(state, keep)
                     latest = deque((one[keep] for one in latest), maxlen=len(DIHEDRAL))
-                a_round_ago = x
+                a_round_ago = found
         record(shown)
         return shown
 
@@ -187,7 +205,8 @@ def restore_together(
     (B, 3, H, W) in the order of the observations.
     """
     D = SideBySide(tuple(DataGradient(one.problem.A, one.y) for one in seen))
-    x0 = torch.cat([one.x0 for one in seen])
+    starts = zip(methods, seen, strict=True)
+    x0 = torch.cat([start(one, method.x0) for method, one in starts])
     s = x0.new_tensor([method.s for method in methods]).view(-1, 1, 1, 1)
     return methods[0]._descend(D, s, x0, record)
 
@@ -216,6 +235,7 @@ class PnPADMM:
     P: Denoiser
     schedule: ADMMSchedule
     ensemble: bool = True
+    x0: Start = "released"  # see `start`
 
     @property
     def recorded(self) -> int:
@@ -224,12 +244,12 @@ class PnPADMM:
 
     @torch.no_grad()
     def restore(self, seen: Observation, record: Record) -> Tensor:
-        """Run from x0 and return the last output of P, (B, 3, H, W)."""
+        """Run from the start and return the last output of P, (B, 3, H, W)."""
         A, y, plan = seen.problem.A, seen.y, self.schedule
         w = max(seen.problem.sigma, plan.sigma_min)
         rho = (w / plan.sigma_first) ** 2
         growth = (plan.sigma_first / plan.sigma_last) ** (2 / max(plan.iterations - 1, 1))
-        x, dual = seen.x0, torch.zeros_like(seen.x0)
+        x, dual = start(seen, self.x0), torch.zeros_like(seen.x0)
         record(x)
         for i in range(plan.iterations):
             v = A.prox(x - dual / rho, y, rho)

@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from rglib.evaluation import GroundTruth, Restorer, centre, restorer
+from rglib.evaluation import GroundTruth, Restorer, restorer
 from rglib.grids import SECTIONS, candidates
-from rglib.images import read_listed, to_tensor
+from rglib.images import centre, read_listed, to_tensor
 from rglib.manifest import Manifest
 from rglib.metrics import psnr
 from rglib.problems import Observation, degradations, observe_image

@@ -11,9 +11,10 @@ from toys import toy_provenance
 from rglib.bound import Search, descend, measure, measure_all, picard
 from rglib.bound_report import COLUMNS, FAINT, bound_figure
 from rglib.diagnostics import lipschitz
-from rglib.evaluation import GroundTruth, centre
+from rglib.evaluation import GroundTruth
 from rglib.figures import save
 from rglib.fixed_point import Outcome, StoppingRule
+from rglib.images import centre
 from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.operators import Downsample, Mask
 from rglib.problems import DataGradient, Observation, Problem

@@ -42,6 +42,7 @@ SETTINGS = {
         "batch": 1,
         "compile": False,
         "average": False,
+        "x0": "released",
     },
     "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": SOURCE} for p in PROBLEMS},
 }
@@ -55,6 +56,7 @@ ADMM = {
         "batch": 1,
         "compile": False,
         "average": False,
+        "x0": "released",
     },
     "admm": {
         "sigma_min_255": 0.255,

@@ -22,11 +22,23 @@ CONFIG = {
     "mirrors": [],
     "threads": {"train": 2},
     "network": {"widths": [16, 32], "blocks": 1},
-    "evaluation": {"solver": "adam", "iterations": 64, "tolerance": None, "average": False},
+    "evaluation": {
+        "solver": "adam",
+        "iterations": 64,
+        "tolerance": None,
+        "average": False,
+        "x0": "released",
+    },
 }
 PAPER_CONFIG = CONFIG | {
     "network": {"widths": [64, 128, 256, 512], "blocks": 4},
-    "evaluation": {"solver": "adam", "iterations": 1500, "tolerance": None, "average": False},
+    "evaluation": {
+        "solver": "adam",
+        "iterations": 1500,
+        "tolerance": None,
+        "average": False,
+        "x0": "released",
+    },
 }
 IMAGES = [{"name": "bird", "path": "here/bird.png", "sha256": "ab"}]
 SET5 = {"title": "Set5", "stand_in_for": None, "images": IMAGES}

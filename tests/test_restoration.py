@@ -1,10 +1,12 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from rglib.fixed_point import Adam, SemiImplicit
+from rglib.interpolation import interpolated
 from rglib.operators import Blur, Downsample, Identity, Mask
 from rglib.problems import (
     Completion,
@@ -389,6 +391,46 @@ def test_tiles_change_a_restoration_only_above_their_size(tiny):
     assert not torch.equal(replace(method, tile_above=96 * 96 - 1).restore(seen, ignore), whole)
 
 
+# --- where it begins ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "lr", "s"), TASKS.values(), ids=TASKS)
+def test_completion_alone_can_begin_from_an_interpolation(kind, lr, s, tiny):
+    seen = observe(kind, photo(64, 64), SeededImage())
+    plan = ADMMSchedule(iterations=2, sigma_first=0.2, sigma_last=0.02, sigma_min=0.001)
+    for method in (
+        GradientDescent(tiny("G"), solver=Adam(lr=lr), s=s / 255, iterations=3),
+        PnPADMM(tiny("P"), plan),
+    ):
+        released, _ = run(method, seen)
+        assert torch.equal(released[0], seen.x0)
+        begun = run(replace(method, x0="interpolated"), seen)[0][0]
+        if not isinstance(kind, Completion):
+            assert torch.equal(begun, seen.x0)
+            continue
+        mask = seen.problem.A.mask
+        assert torch.equal(begun, interpolated(seen.y, mask, otherwise=0.5))
+        assert torch.equal(mask * begun, mask * seen.x_hat)
+        nearer = [(x - seen.x_hat).square().mean() for x in (begun, seen.x0)]
+        assert nearer[0] < 0.1 * nearer[1]
+
+
+def test_completion_ends_at_one_zero_wherever_it_begins(linear_prior, in_double):
+    """G = Q: the zero is known, and an interpolation is only a way to it."""
+    prior, truth = linear_prior(3 * 6 * 6), photo(6, 6).double()
+    mask = in_double(Mask((torch.rand(1, 1, 6, 6, generator=torch.Generator()) < 0.5).float()))
+    x0 = torch.where(mask.mask.bool(), truth, 0.5)
+    seen = Observation(Problem(mask, 0.0), truth, mask(truth), x0)
+    method = GradientDescent(
+        prior.G, solver=SemiImplicit(), s=0.7, iterations=400, ensemble=False, average=True
+    )
+    A = torch.diag(mask.mask.expand_as(truth).flatten())
+    expected = prior.minimiser(A, seen.y, 0.7)
+    for start in ("released", "interpolated"):
+        _, x = run(replace(method, x0=start), seen)
+        torch.testing.assert_close(x.flatten(1), expected, rtol=0, atol=1e-6)
+
+
 # --- several images at a time ---------------------------------------------------------------------
 
 
@@ -472,17 +514,21 @@ def test_the_average_is_of_the_last_eight_iterates(tiny):
     assert torch.equal(averaged[-1], last)
 
 
-def test_an_averaged_image_rests_at_the_average_of_its_last_round(linear_prior):
+def test_an_averaged_image_leaves_once_a_round_moves_the_average_by_less(linear_prior):
     prior, truth = linear_prior(3 * 6 * 6), photo(6, 6).double()
-    truth = torch.cat((truth, truth / 100))
+    truth = torch.cat((truth, truth / 1e6))
     seen = Observation(Problem(Identity(), 0.0), truth, truth, 5 * truth)
     method = GradientDescent(
-        prior.G, solver=SemiImplicit(), s=0.7, iterations=60, ensemble=False, tolerance=1e-8
+        prior.G, solver=SemiImplicit(), s=0.7, iterations=120, ensemble=False, tolerance=1e-9
     )
-    plain, _ = run(method, seen)
+    plain, _ = run(replace(method, tolerance=None), seen)
     averaged, last = run(replace(method, average=True), seen)
-    rest = next(k for k in range(8, 60, 8) if torch.equal(plain[k][1], plain[-1][1]))
-    assert not torch.equal(plain[rest][0], plain[-1][0])  # the first image goes on
-    expected = torch.stack(plain[rest - 7 : rest + 1]).mean(dim=0)[1]
-    torch.testing.assert_close(averaged[rest][1], expected)
-    assert torch.equal(last[1], averaged[rest][1])
+    means = [plain[0], *(torch.stack(plain[k - 7 : k + 1]).mean(dim=0) for k in range(8, 120, 8))]
+    ends = []
+    for image in range(2):
+        moved = [(after - before)[image].square().mean() for before, after in pairwise(means)]
+        rounds = next(i for i, one in enumerate(moved, 1) if one < method.tolerance)
+        torch.testing.assert_close(last[image], means[rounds][image])
+        assert torch.equal(averaged[8 * rounds][image], last[image])
+        ends.append(rounds)
+    assert ends[0] > ends[1]  # the first image goes on

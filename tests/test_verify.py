@@ -29,7 +29,13 @@ CONFIG = {
     "seeds": [3],
     "precision": {"train": "auto", "evaluate": "float32"},
     "network": {"widths": [8], "blocks": 1},
-    "evaluation": {"solver": "adam", "iterations": 2, "tolerance": None, "average": False},
+    "evaluation": {
+        "solver": "adam",
+        "iterations": 2,
+        "tolerance": None,
+        "average": False,
+        "x0": "released",
+    },
     "bound": {"crop": 32},
 }
 MODULES = ("workflow/scripts/report.py", "workflow/scripts/evaluate.py rglib.evaluation:WAYS[a]")
@@ -255,7 +261,13 @@ def test_a_changed_section_makes_stale_what_reads_it(tree):
 def test_overlays_are_merged_as_snakemake_does(tree):
     tree.report(
         run="other",
-        evaluation={"solver": "adam", "iterations": 5, "tolerance": None, "average": False},
+        evaluation={
+            "solver": "adam",
+            "iterations": 5,
+            "tolerance": None,
+            "average": False,
+            "x0": "released",
+        },
     )
     assert tree.statuses() == OK  # found under config/
     assert tree.statuses(configfiles=[tree / "config/other.yaml"]) == OK

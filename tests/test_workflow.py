@@ -616,7 +616,13 @@ def test_a_killed_evaluation_goes_on_where_it_was(project):
     target = "work/test/evaluation/pnpreg.csv"
     options = {
         "overlay": {
-            "evaluation": {"solver": "adam", "iterations": 12, "tolerance": None, "average": False}
+            "evaluation": {
+                "solver": "adam",
+                "iterations": 12,
+                "tolerance": None,
+                "average": False,
+                "x0": "released",
+            }
         }
     }
 

@@ -65,6 +65,7 @@ rule make_acceleration:
     input:
         **ACCELERATED_BY,
         curves=expand(f"{RUN}/evaluation/{{copy}}_curves.csv", copy=COMPARED_BY_SOLVER),
+        results=expand(f"{RUN}/evaluation/{{copy}}.csv", copy=COMPARED_BY_SOLVER),
         training=of_descent(f"{RUN}/acceleration/{{method}}.csv"),
     output:
         csv="results/acceleration.csv",

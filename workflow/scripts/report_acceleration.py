@@ -15,7 +15,7 @@ from rglib.acceleration_report import (
     title,
 )
 from rglib.provenance import provenance_of
-from rglib.results import read_curves, write_csv, write_text
+from rglib.results import read_curves, read_results, write_csv, write_text
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
@@ -26,7 +26,9 @@ provenance = of_both_solvers(
 )
 copies = [copy_name(method, solver) for method in methods for solver in SOLVERS]
 curves = read_curves(snakemake.input.curves, methods=copies, problems=problems)
-table = acceleration_table(curves, methods=methods, problems=problems)
+seeds = {copy: config["seeds"][:1] for copy in copies}
+results = read_results(snakemake.input.results, methods=seeds, problems=problems)
+table = acceleration_table(curves, results, methods=methods, problems=problems)
 write_csv(
     table,
     outputs.csv,
