@@ -53,6 +53,7 @@ include: "workflow/rules/bound.smk"
 include: "workflow/rules/acceleration.smk"
 include: "workflow/rules/fixed_points.smk"
 include: "workflow/rules/tune.smk"
+include: "workflow/rules/terminal.smk"
 
 
 localrules:

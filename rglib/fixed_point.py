@@ -234,8 +234,8 @@ class SemiImplicit:
     middle of the image is enough.
 
     Attributes:
-        momentum: in [0, 1). More of it goes past the zero and back: with 0.95 deblurring takes up to
-            40 steps on validation crops instead of 25, and in training fewer images converge.
+        momentum: in [0, 1). More of it goes past the zero and back: with 0.95 deblurring takes up
+            to 40 steps on validation crops instead of 25, and in training fewer images converge.
         share: of one over the slope, in (0, 1]. With all of it the G of RG1, which is steeper at
             its fixed points than at x0, often goes round them for ever.
         power_iterations: evaluations of G before the first step, less one.

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -225,14 +226,39 @@ class Provenance:
 
     def departures(self) -> list[str]:
         """Where this run is not the paper's, loudest first; one sentence each, perhaps none."""
-        said: list[str] = []
+        told = [f"{stage.departure}: {stage}." for stage in self._told() if stage.departure]
+        return [*self._other_test_set(), *self._other_descent(), *self._other_network(), *told] + [
+            f"OTHER TRAINING DATA of {data}; the paper: {PAPER_DATA}, {PAPER_IMAGES} images."
+            for images, data in self._training_data()
+            if images != PAPER_IMAGES
+        ]
+
+    def brief(self) -> list[str]:
+        """The departures of `departures` in a line for each kind, and what run this is.
+
+        For a table, whose record has the rest.
+        """
+        return [
+            *self._other_test_set(),
+            *self._other_descent(),
+            *self._other_network(),
+            *self._other_training(),
+            f"Run {self.run}, {self._seeds()}, on {self.device}. The training of each stage, all "
+            "weights, the machine and the versions are in the record beside the CSV.",
+        ]
+
+    def _other_test_set(self) -> list[str]:
         if self.stand_in_for:
-            said.append(
+            return [
                 f"STAND-IN TEST SET: {self.test_set} instead of {self.stand_in_for}; "
                 "these numbers cannot be compared with the paper's."
-            )
-        elif self.test_set != PAPER_TEST_SET:
-            said.append(f"OTHER TEST SET: {self.test_set}; the paper's values are on Set5.")
+            ]
+        if self.test_set != PAPER_TEST_SET:
+            return [f"OTHER TEST SET: {self.test_set}; the paper's values are on Set5."]
+        return []
+
+    def _other_descent(self) -> list[str]:
+        said = []
         if self.solver != PAPER_SOLVER:
             said.append(
                 f"OTHER SOLVER of gradient descent: {self.solver} instead of {PAPER_SOLVER}."
@@ -245,8 +271,9 @@ class Provenance:
             )
         if self.tolerance is not None:
             said.append(
-                "EARLY REST: an image rests once eight steps of gradient descent move it by less "
-                f"than {self.tolerance:g} (mean square); the paper's go on to the last iteration."
+                "EARLY STOP: an image has converged once eight steps of gradient descent move it "
+                f"by less than {self.tolerance:g} (mean square); the paper's go on to the last "
+                "iteration."
             )
         if self.average:
             said.append(
@@ -257,16 +284,33 @@ class Provenance:
             said.append(
                 f"OTHER START of completion: unknown pixels are {self.x0}; the paper's are grey."
             )
-        if self.network != PAPER_NETWORK:
-            smaller = max(self.network.widths) < max(PAPER_NETWORK.widths)
-            word = "SMALLER" if smaller and not self.network.own else "OTHER"
-            said.append(f"{word} NETWORK: {self.network}; the paper: {PAPER_NETWORK}.")
-        said += [f"{stage.departure}: {stage}." for stage in self._told() if stage.departure]
-        said += [
-            f"OTHER TRAINING DATA of {data}; the paper: {PAPER_DATA}, {PAPER_IMAGES} images."
-            for images, data in self._training_data()
-            if images != PAPER_IMAGES
-        ]
+        return said
+
+    def _other_network(self) -> list[str]:
+        if self.network == PAPER_NETWORK:
+            return []
+        smaller = max(self.network.widths) < max(PAPER_NETWORK.widths)
+        word = "SMALLER" if smaller and not self.network.own else "OTHER"
+        return [f"{word} NETWORK: {self.network}; the paper: {PAPER_NETWORK}."]
+
+    def _other_training(self) -> list[str]:
+        """The steps of each stage and the numbers of images, without what came before."""
+        steps: dict[str, list[tuple[str, int, int]]] = {}
+        for stage in self._told():
+            if stage.departure and stage.budget:
+                paper = PAPER_BUDGETS[stage.name].steps
+                steps.setdefault(stage.departure, []).append(
+                    (stage.name, stage.budget.steps, paper)
+                )
+        said = []
+        for word, stages in steps.items():
+            ours = ", ".join(f"{name} {n:,}" for name, n, _ in stages)
+            papers = " or ".join(dict.fromkeys(f"{paper:,}" for *_, paper in stages))
+            said.append(f"{word}: {ours} steps; the paper: {papers}.")
+        images = dict.fromkeys(f"{n:,}" for n, _ in self._training_data() if n != PAPER_IMAGES)
+        if images:
+            ours = " or ".join(images)
+            said.append(f"OTHER TRAINING DATA: {ours} images; the paper: {PAPER_IMAGES:,}.")
         return said
 
     def lines(self) -> list[str]:
@@ -345,6 +389,12 @@ class Provenance:
         return [
             (images, f"{', '.join(names)}: {words}") for (images, words), names in stages.items()
         ]
+
+
+def headwords(departures: Sequence[str]) -> list[str]:
+    """The loud words that sentences of `Provenance.departures` begin with, each once, quietly."""
+    loud = (re.match(r"[A-Z][A-Z -]*[A-Z]\b", sentence) for sentence in departures)
+    return list(dict.fromkeys(found.group().lower() for found in loud if found))
 
 
 def make_provenance(

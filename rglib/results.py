@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from rglib.files import replacing
-from rglib.provenance import Provenance, write_record
+from rglib.provenance import Provenance, headwords, write_record
 
 RESULT_COLUMNS = (
     "method seed problem_id image height width psnr_start_db ssim_start psnr_db ssim psnr_best_db "
@@ -359,7 +359,7 @@ def markdown_table(
             lines.append(_pipes([f"*{group.heading}*", *[""] * len(problems)]))
             lines += [_pipes(row) for row in group.rows]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, footnotes(provenance)]) + "\n"
+    return "\n\n".join([*parts, _notes(provenance.brief())]) + "\n"
 
 
 def latex_table(
@@ -378,14 +378,18 @@ def latex_table(
     ]
     for problems in _blocks(summary, table):
         lines += _tabular(summary, problems, labels=labels)
-    notes = [rf"{_escape_tex(line)}\par" for line in provenance.lines()]
+    notes = [rf"{_escape_tex(line)}\par" for line in provenance.brief()]
     lines += [r"\begin{flushleft}\footnotesize", *notes, r"\end{flushleft}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
 def footnotes(provenance: Provenance) -> str:
     """End a Markdown text with what made it."""
-    return "\n".join(["---", "", *(f"- {line}" for line in provenance.lines())])
+    return _notes(provenance.lines())
+
+
+def _notes(lines: Sequence[str]) -> str:
+    return "\n".join(["---", "", *(f"- {line}" for line in lines)])
 
 
 def _tabular(
@@ -411,9 +415,12 @@ def _caption(provenance: Provenance, table: int) -> str:
     test_set = provenance.test_set
     if provenance.stand_in_for:
         test_set = f"the STAND-IN test set {test_set} (not {provenance.stand_in_for})"
+    departures = ", ".join(headwords(provenance.departures()))
+    unlike = f" Unlike the paper: {departures}; see below." if departures else ""
+    ours = "Ours" if table == OWN_TABLE else "Ours above, the paper's below"
     return (
-        f"Means over the images of {test_set}, last iterate; the best of ours in each column is "
-        f"bold.{_spread(provenance)}{'' if table == OWN_TABLE else PAPER_ON}"
+        f"{ours}: means over the images of {test_set}; the best of ours in each column is bold."
+        f"{_spread(provenance)}{'' if table == OWN_TABLE else PAPER_ON}{unlike}"
     )
 
 

@@ -101,7 +101,9 @@ def test_images_of_a_batch_are_restored_each_as_alone(load):
 
 
 def test_settings_come_from_the_folder_and_can_be_adjusted(load):
-    prior, problem = load("rerg"), Problem(Identity(), 0.01)
+    problem = Problem(Identity(), 0.01)
+    assert load("rerg").method(problem).solver == SemiImplicit()
+    prior = load("rerg").adjusted(solver="adam")
     method = prior.method(problem, like="deblur_s2.0")
     table = prior.settings["problems"]["deblur_s2.0"]
     assert (method.solver, method.s) == (Adam(lr=table["lr"]), table["s_255"] / 255)
@@ -115,19 +117,20 @@ def test_settings_come_from_the_folder_and_can_be_adjusted(load):
 
 def test_adam_does_not_take_over_what_the_shipped_settings_say_for_another_solver(load):
     prior = load("rerg")
-    shipped = {"solver": "semi_implicit", "tolerance": 1e-7, "average": True}
+    shipped = {"solver": "semi_implicit", "tolerance": 1e-7, "average": True, "x0": "interpolated"}
     prior = replace(prior, settings=overlaid(prior.settings, {"evaluation": shipped}))
     problem = Problem(Identity(), 0.01)
     untouched = prior.adjusted(iterations=9).method(problem)
-    assert (untouched.tolerance, untouched.average) == (1e-7, True)
+    assert (untouched.tolerance, untouched.average, untouched.x0) == (1e-7, True, "interpolated")
     adam = prior.adjusted(solver="adam").method(problem)
-    assert (adam.tolerance, adam.average) == (None, False)
-    assert prior.adjusted(solver="semi_implicit").method(problem).average
+    assert (adam.tolerance, adam.average, adam.x0) == (None, False, "released")
+    again = prior.adjusted(solver="semi_implicit").method(problem)
+    assert (again.average, again.x0) == (True, "interpolated")
 
 
 def test_the_solver_can_be_another(load, image):
-    prior = load("rerg").adjusted(solver="semi_implicit", iterations=3)
-    assert prior.method(Problem(Identity(), 0.01)).solver == SemiImplicit()
+    prior = load("rerg").adjusted(solver="adam", iterations=3)
+    assert isinstance(prior.method(Problem(Identity(), 0.01)).solver, Adam)
     assert not torch.equal(
         prior.restore(image, "deblur_s1.6"),
         load("rerg").adjusted(iterations=3).restore(image, "deblur_s1.6"),

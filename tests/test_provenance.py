@@ -9,6 +9,7 @@ from rglib.provenance import (
     MixedError,
     code_version,
     configuration_hash,
+    headwords,
     make_provenance,
     read_provenance,
     write_machine,
@@ -86,6 +87,27 @@ def test_departures_are_loud():
         "torch ",
     ):
         assert words in text
+
+
+def test_a_table_says_each_kind_of_departure_once():
+    cards = [CARD, CARD | {"stage": "rg1", "steps": 2000}, CARD | {"stage": "pnpreg"}]
+    made = make_provenance(CONFIG, test_set=STAND_IN, cards=cards)
+    *departures, run = made.brief()
+    assert departures[0].startswith("STAND-IN TEST SET")
+    assert (
+        "SHORTER TRAINING: rerg 10, rg1 2,000, pnpreg 10 steps; the paper: 78,750 or 800,000."
+        in departures
+    )
+    assert "OTHER TRAINING DATA: 20 images; the paper: 8,394." in departures
+    assert headwords(departures) == headwords(made.departures())
+    assert "Run trial, seed 3" in run and "record" in run
+
+
+def test_another_start_of_completion_is_told():
+    evaluation = PAPER_CONFIG["evaluation"] | {"x0": "interpolated"}
+    config = PAPER_CONFIG | {"evaluation": evaluation}
+    (said,) = make_provenance(config, test_set=SET5, cards=[PAPER_CARD]).departures()
+    assert said.startswith("OTHER START of completion: unknown pixels are interpolated")
 
 
 @pytest.mark.parametrize("card", [CARD, PAPER_CARD])
