@@ -27,7 +27,7 @@ from rglib.manifest import Manifest
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
-from rglib.progress import Advance, progress
+from rglib.progress import PIXEL, Advance, progress
 from rglib.restoration import ADMMSchedule, GradientDescent, PnPADMM, Record, Start
 
 DIVERGED_ABOVE = (
@@ -266,12 +266,15 @@ def evaluate(
         batch: the most restorations at a time, see `_Job.may_join`.
     """
     kept = {problem for problem in restorers if _kept(files.kept / problem, fingerprints[problem])}
-    work = {problem: len(images) * method.recorded for problem, method in restorers.items()}
+    work = {  # an iteration takes as long as its image has pixels
+        problem: method.recorded * sum(_pixels(degradations[problem], image) for image in images)
+        for problem, method in restorers.items()
+    }
     counted = progress(
         str(row["method"]),
         total=sum(work.values()),
         done=sum(work[problem] for problem in kept),
-        unit="iteration",
+        unit=PIXEL,
     )
     missing = [problem for problem in restorers if problem not in kept]
     for problem_id in missing:
@@ -371,7 +374,7 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
         if not starts:
             starts.append(iterate.clone())
         curves.add(iterate)
-        advance(len(jobs), note=note)
+        advance(iterate[:, 0].numel(), note=note)
 
     method, began = jobs[0].method, time.perf_counter()
     if len(jobs) > 1 and isinstance(method, Batched):
@@ -382,6 +385,11 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
     seconds = (time.perf_counter() - began) / len(jobs)
     images = zip(x_hat.split(1), starts[0].split(1), x.split(1), psnr_db, strict=True)
     return [_Restored(truth, x0, one, curve, seconds) for truth, x0, one, curve in images]
+
+
+def _pixels(degradation: Degradation, image: GroundTruth) -> int:
+    """Of an image as it is restored."""
+    return degradation.crop(image.pixels)[:, 0].numel()
 
 
 class Curves:

@@ -21,7 +21,7 @@ LOGGER = logging.getLogger(__name__)
 INTERVAL = 30.0  # seconds between two lines of a log
 LINE = "{desc}: {unit} {n_fmt} of {total_fmt}{postfix}, {remaining} left"
 LINE_WITHOUT_TOTAL = "{desc}: {unit} {n_fmt}{postfix}, {elapsed} so far"
-BYTE = "byte"  # the unit that is told in thousands and millions
+BYTE, PIXEL = "byte", "pixel"  # units that are told in thousands and millions
 
 
 class Advance(Protocol):
@@ -43,7 +43,7 @@ def progress(
     Args:
         what: names the work.
         total: how many steps it has in all; None where nobody knows.
-        unit: of what, in the singular; `BYTE` for bytes.
+        unit: of what, in the singular; `BYTE` for bytes, `PIXEL` for pixels.
         done: how many of them an earlier run has done.
         shown: False shows nothing, as for all but the first of several processes.
 
@@ -54,7 +54,12 @@ def progress(
     line = LINE_WITHOUT_TOTAL if total is None else LINE
     said = monotonic()
     bar: tqdm[NoReturn] = tqdm(
-        desc=what, total=total, initial=done, unit=unit, unit_scale=unit == BYTE, file=where
+        desc=what,
+        total=total,
+        initial=done,
+        unit=unit,
+        unit_scale=unit in (BYTE, PIXEL),
+        file=where,
     )
 
     def advance(n: int = 1, *, note: str | None = None) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tqdm.std import tqdm
 
 from rglib import evaluation
 from rglib.datasets import resolve
@@ -123,6 +124,9 @@ def run(methods, images, files, fingerprints=None, batch=1):
     return pd.read_csv(files.results), pd.read_csv(files.curves)
 
 
+format_sizeof = tqdm.format_sizeof
+
+
 # --- what is written ------------------------------------------------------------------------------
 
 
@@ -151,16 +155,18 @@ def test_a_row_reports_the_last_iterate_and_the_best_beside_it(images, files):
         assert curve["psnr_db"].iloc[0] == pytest.approx(row.psnr_start_db, abs=1e-4)
 
 
-def test_progress_counts_the_iterates_of_what_is_missing(images, files, told):
+def test_progress_counts_the_pixels_of_the_iterates_of_what_is_missing(images, files, told):
     methods = {problem: Scripted(stay, stay) for problem in PROBLEMS}
     run({"completion80": methods["completion80"]}, images, files)
     assert [line.split(", ")[0] for line in told()] == [
-        f"rerg: iteration {n} of 6" for n in range(1, 7)
+        f"rerg: pixel {format_sizeof(n * 33 * 41)} of {format_sizeof(6 * 33 * 41)}"
+        for n in range(1, 7)
     ]
     run(methods, images, files)  # one of the two problems is kept
-    again = told()[6:]
+    again, done = told()[6:], 6 * 33 * 41
     assert [line.split(", ")[0] for line in again] == [
-        f"rerg: iteration {n} of 12" for n in range(7, 13)
+        f"rerg: pixel {format_sizeof(done + n * 32 * 40)} of {format_sizeof(done + 6 * 32 * 40)}"
+        for n in range(1, 7)
     ]
     assert [line.split(", ")[1] for line in again] == ["deblur_s1.6 one"] * 3 + [
         "deblur_s1.6 two"

@@ -551,9 +551,12 @@ def test_the_accelerated_solver_is_set_beside_adam_with_the_networks_of_the_tabl
     assert ",".join(table) == "method,problem_id,solver,calls,psnr_db,psnr_adam3_db"
     assert list(table.method.unique()) == BY_DESCENT and list(table.problem_id.unique()) == PROBLEMS
     calls = table.groupby("solver").calls.unique().map(list).to_dict()
-    assert calls == {"adam": [0, 1, 2, 3], "semi_implicit": [9, 10, 11]}
-    starts = table[table.calls.isin([0, 9])].groupby(["method", "problem_id"]).psnr_db
-    assert (starts.nunique() == 1).all()
+    assert calls == {"adam": [0, 1, 2, 3], "semi_implicit": [9, 10, 11]}  # 9 on crops this small
+    starts = table[table.calls.isin([0, 9])].set_index("problem_id").groupby("solver").psnr_db
+    adam, ours = (starts.get_group(solver) for solver in ("adam", "semi_implicit"))
+    completion = adam.index.str.startswith("completion")
+    assert (ours[completion] > adam[completion] + 3).all()  # from interpolated pixels
+    assert (ours[~completion] == adam[~completion]).all()
     training = pd.read_csv(project / "results/acceleration_training.csv")
     assert len(training) == 2 * len(BY_DESCENT)
     text = (project / "results/acceleration.md").read_text(encoding="utf-8")

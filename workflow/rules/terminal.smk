@@ -9,19 +9,19 @@ from pathlib import Path
 from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-CHATTER = ("Select jobs to execute...", "Execute ")
+CHATTER = "Select jobs to execute..."
 
 
 class LineForEachJob(logging.Filter):
     def filter(self, record):
         event, told = get_event(record), vars(record)
-        if event == LogEvent.JOB_FINISHED:
+        if event in (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED):
             return False
         if event == LogEvent.JOB_INFO:
             name = " ".join([told["rule_name"], *dict(told["wildcards"] or {}).values()])
             where = f", log in {told['log'][0]}" if told["log"] else ""
             record.msg, record.event = f"{time.strftime('%H:%M:%S')} {name}{where}", None
-        return not (event is None and str(record.msg).startswith(CHATTER))
+        return record.msg != CHATTER
 
 
 if workflow.is_main_process and not workflow.dryrun:

@@ -1,7 +1,6 @@
 """Evaluate one method on every problem and test image."""
 
 import logging
-import sys
 from pathlib import Path
 
 import torch
@@ -20,7 +19,6 @@ files = EvaluationFiles(
     images=Path(outputs.images),
     kept=Path(params.kept),
 )
-print(f"evaluating {snakemake.wildcards.method}: log in {snakemake.log[0]}", file=sys.stderr)
 logging.basicConfig(
     filename=snakemake.log[0], filemode="w", level=logging.INFO, format="%(message)s"
 )

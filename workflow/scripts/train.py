@@ -1,7 +1,6 @@
 """Train one stage, resuming from its checkpoint, in this process or in several."""
 
 import logging
-import sys
 from pathlib import Path
 
 import torch
@@ -17,7 +16,6 @@ files = StageFiles.of(snakemake.input, starts=params.starts, folder=Path(params.
 settings = StageSettings.of(params, snakemake.config)
 weights = {role: Path(outputs[role]) for role in params.learned}
 card, log_file = Path(outputs.card), Path(snakemake.log[0])
-print(f"training {params.stage}: log in {log_file}", file=sys.stderr)
 if processes > 1:
     job = Job(settings, files, weights=weights, card=card, threads=threads)
     become_torchrun(job, processes=processes, log=log_file)
