@@ -258,11 +258,21 @@ class Provenance:
         return []
 
     def _other_descent(self) -> list[str]:
-        said = []
+        """One sentence where the solver is another, or else one for each setting."""
+        start = f"completion starts from {self.x0} pixels instead of grey ones"
         if self.solver != PAPER_SOLVER:
-            said.append(
-                f"OTHER SOLVER of gradient descent: {self.solver} instead of {PAPER_SOLVER}."
-            )
+            said = [
+                f"{self.solver} instead of {PAPER_SOLVER}",
+                f"{self.iterations} iterations at most instead of {PAPER_ITERATIONS}",
+            ]
+            if self.tolerance is not None:
+                said.append(f"until eight steps move an image by less than {self.tolerance:g}")
+            if self.average:
+                said.append("results are means of the last eight iterates")
+            if self.x0 != PAPER_START:
+                said.append(start)
+            return [f"OTHER SOLVER of gradient descent: {', '.join(said)}."]
+        said = []
         if self.iterations != PAPER_ITERATIONS:
             word = "FEWER" if self.iterations < PAPER_ITERATIONS else "MORE"
             said.append(
@@ -281,9 +291,7 @@ class Provenance:
                 "iterates; the paper's are last iterates."
             )
         if self.x0 != PAPER_START:
-            said.append(
-                f"OTHER START of completion: unknown pixels are {self.x0}; the paper's are grey."
-            )
+            said.append(f"OTHER START: {start}.")
         return said
 
     def _other_network(self) -> list[str]:

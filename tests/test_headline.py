@@ -50,7 +50,7 @@ def test_it_says_means_differences_departures_and_where_the_tables_are(tmp_path)
         [means[0] - 1.25, means[1] + 0.5], abs=0.005
     )
     assert difference.split() == ["difference", "\N{MINUS SIGN}1.25", "+0.50"]
-    assert unlike.startswith("Unlike the paper: stand-in test set, other solver, fewer iterations")
+    assert unlike.startswith("Unlike the paper: stand-in test set, other solver, smaller network")
     assert where == f"The tables: {tmp_path}/table1.md and {tmp_path}/table2.md"
 
 

@@ -107,7 +107,18 @@ def test_another_start_of_completion_is_told():
     evaluation = PAPER_CONFIG["evaluation"] | {"x0": "interpolated"}
     config = PAPER_CONFIG | {"evaluation": evaluation}
     (said,) = make_provenance(config, test_set=SET5, cards=[PAPER_CARD]).departures()
-    assert said.startswith("OTHER START of completion: unknown pixels are interpolated")
+    assert said == "OTHER START: completion starts from interpolated pixels instead of grey ones."
+
+
+def test_another_solver_is_one_departure_with_all_that_goes_with_it():
+    own = dict(
+        solver="semi_implicit", iterations=50, tolerance=1e-5, average=True, x0="interpolated"
+    )
+    made = make_provenance(PAPER_CONFIG | {"evaluation": own}, test_set=SET5, cards=[PAPER_CARD])
+    (said,) = made.departures()
+    assert said.startswith("OTHER SOLVER of gradient descent: semi_implicit instead of adam, 50 ")
+    for words in ("1500", "1e-05", "last eight iterates", "from interpolated pixels"):
+        assert words in said
 
 
 @pytest.mark.parametrize("card", [CARD, PAPER_CARD])
