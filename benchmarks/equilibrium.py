@@ -66,7 +66,7 @@ def _measure(size: Network, setup: Setup) -> list[Row]:
     kept = KeptUpdates(objective, {"G": G}, x_hat)
     for _ in range(KEEP.batches):  # until one update in sixteen is a first visit
         kept()
-    steps = CALLS - SemiImplicit().calls_before_first_step
+    steps = round(CALLS - SemiImplicit().calls_before_first_step(*x_hat.shape[-2:]))
     works: dict[str, Work] = {
         "kept": kept,
         "semi_implicit to the fixed point": Step(of_length(objective, steps), {"G": G}, x_hat),

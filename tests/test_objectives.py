@@ -255,7 +255,7 @@ def test_kept_iterates_take_few_evaluations(objective, networks):
         losses = objective({"P": P, "G": G}, Batch(photos(), 0, 0, kept=kept))
         calls = len(P.inputs) - before[0], len(G.inputs) - before[1]
         steps = 2 if visit else 7
-        slope = 0 if visit else SemiImplicit().calls_before_first_step
+        slope = 0 if visit else 1 + SemiImplicit().power_iterations
         needs_f, needs_g = "P" in objective.learns, objective.gradient_descent is not None
         assert calls[0] == needs_f * (steps + 1)
         assert calls[1] == needs_g * (slope + steps + 1) + needs_f  # L_link has G once
