@@ -32,7 +32,7 @@ class HuberDescent:
     def __call__(self, networks: Networks, batch: Batch) -> Losses:
         randomness, x_hat = batch.randomness, batch.x_hat
         degradation = TrainingDistribution.of(self.training_problems).draw(randomness)
-        seen = observe(degradation, x_hat.cpu(), randomness).to(x_hat.device)
+        seen = observe(degradation, x_hat, randomness)
         D = DataGradient(seen.problem.A, seen.y)
         gradient = RegularizedGradient(networks["G"], D, seen.problem.sigma)
         eta = self.equilibrium["eta_gd"]

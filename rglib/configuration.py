@@ -42,7 +42,8 @@ def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
     optimiser, log = entry["optimiser"], entry["log"]
     return Stage(
         objective=objective(entry["objective"], entry["options"], shared),
-        steps=entry["budget"]["steps"],
+        steps=entry["budget"].get("steps"),
+        minutes=entry["budget"].get("minutes"),
         lr=optimiser["lr"],
         muon=optimiser.get("muon"),
         schedule=schedule(optimiser["schedule"]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -325,12 +326,17 @@ def slope(
     tiny = torch.finfo(x.dtype).tiny
     value = G(x)
     # every image begins with the same v: its slope must not depend on its place in the batch
-    start = torch.randn(x[:1].shape, generator=torch.Generator().manual_seed(0))
-    difference = start.to(x).expand_as(x)
+    difference = _white(x[:1].shape, x.dtype, str(x.device)).expand_as(x)
     for _ in range(iterations):
         v = difference * (reach / root_mean_square(difference).clamp_min(tiny))
         difference = G(x + v) - value
     return (root_mean_square(difference) / reach).clamp_min(tiny)
+
+
+@lru_cache(maxsize=16)  # kept where it is used: sending it again would be waited for
+def _white(shape: torch.Size, dtype: torch.dtype, device: str) -> Tensor:
+    """Always the same white noise."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
 
 
 def root_mean_square(x: Tensor) -> Tensor:

@@ -284,11 +284,15 @@ class CropSampler:
         n = len(self.store)
         return np.array([_permutation(self.seed, k // n, n)[k % n] for k in samples])
 
-    def crops(self, step: int) -> np.ndarray:
-        """Return the crops of step `step` (from 0) as uint8 (batch, 3, crop, crop)."""
+    def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images (batch,) of step `step` (from 0) and each crop's (top, left) in it."""
         images = self.images(step)
         rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        corners = rng.integers(0, self._sizes[images] - self.crop, endpoint=True)
+        return images, rng.integers(0, self._sizes[images] - self.crop, endpoint=True)
+
+    def crops(self, step: int) -> np.ndarray:
+        """Return the crops of step `step` (from 0) as uint8 (batch, 3, crop, crop)."""
+        images, corners = self.places(step)
         out = np.empty((self.batch, 3, self.crop, self.crop), np.uint8)
         for j, (i, (top, left)) in enumerate(zip(images, corners, strict=True)):
             out[j] = self.store.image(i)[:, top : top + self.crop, left : left + self.crop]

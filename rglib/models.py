@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rglib.files import replacing
-from rglib.validation import ROLE
 
 Config = Mapping[str, Any]
 
@@ -27,6 +26,8 @@ SECTIONS_AT_TEST_TIME = (
     "problems",
     "admm",
 )  # of the configuration, in it
+
+ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
 
 NETWORK = {"widths", "blocks"}  # in a card; P and G name networks of one's own
 

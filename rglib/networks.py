@@ -97,8 +97,9 @@ class ProximalOperator(DRUNet):
 
     def forward(self, z: Tensor, sigma: float | Tensor) -> Tensor:
         """P_{sigma^2}(z) for z (B, 3, H, W) and sigma the noise std on [0, 1], one or (B,)."""
-        sigma = torch.as_tensor(sigma, dtype=z.dtype, device=z.device).reshape(-1, 1, 1, 1)
-        noise_map = sigma.expand(len(z), 1, *z.shape[-2:])
+        if not isinstance(sigma, Tensor):
+            sigma = z.new_full((1,), sigma)  # a number sent to a GPU would be waited for
+        noise_map = sigma.to(z).reshape(-1, 1, 1, 1).expand(len(z), 1, *z.shape[-2:])
         return self.unet(torch.cat((z, noise_map), dim=1))
 
 

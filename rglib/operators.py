@@ -15,10 +15,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
+
+from rglib.devices import sent
 
 BLUR_SIZE = 25  # taps per side of the sampled Gaussian blur
 NO_BLUR_BELOW = 0.1  # a Gaussian narrower than this (in pixels) is the identity on the pixel grid
@@ -105,7 +107,7 @@ class Mask(Operator):
         return self if len(self.mask) == 1 else Mask(self.mask[indices])
 
     def to(self, device: torch.device | str) -> Mask:
-        return Mask(self.mask.to(device))
+        return Mask(sent(self.mask, device))
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Blur(Operator):
         return float(self._power.max())
 
     def to(self, device: torch.device | str) -> Blur:
-        return Blur(self.otf.to(device), self.width)
+        return Blur(sent(self.otf, device), self.width)
 
     @cached_property
     def _power(self) -> Tensor:
@@ -166,7 +168,7 @@ class Blur(Operator):
         return filtered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Downsample(Operator):
     """Separable circular filter and stride: A x = R x C^T, rows R (h, H) and columns C (w, W).
 
@@ -186,11 +188,7 @@ class Downsample(Operator):
         """
         if factor < 1:
             raise ValueError(f"the super-resolution factor must be at least 1, got {factor}")
-        taps, first = downsampling_taps(factor, kernel=kernel)
-        if factor == 1:
-            return Identity()
-        matrices = (strided_filter(taps, first, stride=factor, size=n) for n in (height, width))
-        return Downsample(*matrices)
+        return _downsample(factor, kernel, height, width)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.rows @ x @ self.columns.T
@@ -208,11 +206,29 @@ class Downsample(Operator):
         return math.prod(float(values.max()) ** 2 for _, values, _ in self._svd)
 
     def to(self, device: torch.device | str) -> Downsample:
-        return Downsample(self.rows.to(device), self.columns.to(device))
+        return self if self.rows.device == torch.device(device) else _on(self, str(device))
 
     @cached_property
     def _svd(self) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
         return tuple(_svd(matrix) for matrix in (self.rows, self.columns))
+
+
+# Training draws the same few again and again, and each is decomposed once on each device.
+@lru_cache(maxsize=64)
+def _downsample(factor: int, kernel: str, height: int, width: int) -> Operator:
+    taps, first = downsampling_taps(factor, kernel=kernel)
+    if factor == 1:
+        return Identity()
+    matrices = (strided_filter(taps, first, stride=factor, size=n) for n in (height, width))
+    return Downsample(*matrices)
+
+
+@lru_cache(maxsize=64)
+def _on(operator: Downsample, device: str) -> Downsample:
+    moved = Downsample(sent(operator.rows, device), sent(operator.columns, device))
+    # sent along: a GPU would be waited for to find it
+    vars(moved)["_svd"] = tuple(tuple(sent(t, device) for t in svd) for svd in operator._svd)
+    return moved
 
 
 def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

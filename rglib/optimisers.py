@@ -1,8 +1,12 @@
-"""What takes the steps in training: Adam, and for the inner convolutions perhaps Muon."""
+"""What takes the steps in training: Adam, and for the inner convolutions perhaps Muon.
+
+`step_if` takes a step only if all is finite. On a GPU that is decided there: the host, which would
+have to wait for the answer, goes on to the next update.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +55,69 @@ def optimisers(
     rest = [p for p in parameters if id(p) not in ids]
     found: dict[str, torch.optim.Optimizer] = {}
     if rest:
-        found["adam"] = torch.optim.Adam(rest, lr=lr)
+        # on a GPU one kernel for all, which counts the steps there; on a CPU None is the default
+        found["adam"] = torch.optim.Adam(rest, lr=lr, fused=rest[0].is_cuda or None)
     if muon is not None and inner:
         found["muon"] = Muon(inner, lr=muon)
     return found
+
+
+@torch.no_grad()
+def step_if(
+    finite: Tensor,
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    parameters: Sequence[Tensor],
+    averaged: Sequence[Tensor],
+    move: Callable[[], None],
+    *,
+    ask: bool,
+) -> None:
+    """Move, or leave the parameters, the optimisers' memory and ``averaged`` as they were.
+
+    Args:
+        finite: one bool, on the device of the parameters.
+        optimisers: that ``move`` has take a step.
+        parameters: that they teach; their gradients become zeros where the flag is not set.
+        averaged: what else ``move`` changes.
+        move: changes nothing else.
+        ask: look at the flag first, which is right where a look is free; otherwise the move is made
+            in any case, and taken back on the device.
+    """
+    if ask:
+        if finite:
+            move()
+        return
+    for parameter in parameters:
+        if parameter.grad is not None:  # so that all that follows is finite
+            parameter.grad = torch.where(finite, parameter.grad, 0.0)
+    changed = [*(p.detach() for p in parameters), *averaged]
+    remembered = _memory(optimisers)
+    copies = [torch.empty_like(tensor) for tensor in (*changed, *remembered.values())]
+    torch._foreach_copy_(copies, [*changed, *remembered.values()])
+    move()
+    began = [t for key, t in _memory(optimisers).items() if key not in remembered]
+    now = [*changed, *_memory(optimisers, remembered).values(), *began]
+    before = [*copies, *(torch.zeros_like(tensor) for tensor in began)]
+    torch._foreach_mul_(now, finite.float())
+    torch._foreach_mul_(before, 1 - finite.float())
+    torch._foreach_add_(now, before)
+
+
+Place = tuple[str, int, str]  # in the optimisers' memory: which one's, of which parameter, what
+
+
+def _memory(
+    optimisers: Mapping[str, torch.optim.Optimizer], places: Iterable[Place] | None = None
+) -> dict[Place, Tensor]:
+    """The tensors that optimisers remember, at all places or at some."""
+    found = {
+        (name, i, key): value
+        for name, optimiser in optimisers.items()
+        for i, p in enumerate(p for group in optimiser.param_groups for p in group["params"])
+        for key, value in optimiser.state.get(p, {}).items()
+        if isinstance(value, Tensor)
+    }
+    return found if places is None else {place: found[place] for place in places}
 
 
 def _inner(network: nn.Module) -> list[Tensor]:

@@ -16,7 +16,7 @@ from rglib import configuration
 from rglib.ablations import overlaid
 from rglib.evaluation import restorer
 from rglib.fixed_point import Adam, solver_named
-from rglib.models import Config, Models
+from rglib.models import ROLE, Config, Models
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.operators import (
     BLUR_SIZE,
@@ -42,7 +42,6 @@ from rglib.problems import (
 )
 from rglib.progress import progress as shown_progress
 from rglib.restoration import GradientDescent, PnPADMM
-from rglib.validation import ROLE
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ CROP_MULTIPLE = {2: 32, 3: 3}  # ground-truth crop of the released scripts, by f
 
 
 class Randomness(Protocol):
-    """A source of random numbers for masks and noise, float32 tensors on the CPU."""
+    """A source of random numbers for masks and noise, float32 tensors, on the CPU or a device."""
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
         """Independent U[0, 1)."""
@@ -50,19 +50,32 @@ class SeededImage:
 
 
 class SeededStep:
-    """PyTorch's generator, seeded by the run's seed and the step: resuming needs no state."""
+    """PyTorch's generator, seeded by the run's seed and the step: resuming needs no state.
 
-    def __init__(self, seed: int, step: int) -> None:
+    What is of images, with a shape (B, ., ., .), is drawn on the device, by a generator of its own
+    where that is a GPU. Anything else, such as what chooses the problem, is drawn on the CPU, where
+    it can be looked at without waiting for the device. A GPU's numbers are others than the CPU's.
+    """
+
+    def __init__(self, seed: int, step: int, device: torch.device | str = "cpu") -> None:
         entropy = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0]
-        self._generator = torch.Generator().manual_seed(int(entropy >> np.uint64(1)))
+        number = int(entropy >> np.uint64(1))
+        self._of_step = torch.Generator().manual_seed(number)
+        on_cpu = torch.device(device).type == "cpu"
+        self._of_images = self._of_step if on_cpu else torch.Generator(device).manual_seed(number)
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
         """U[0, 1)."""
-        return torch.rand(tuple(shape), generator=self._generator)
+        generator = self._of(shape)
+        return torch.rand(tuple(shape), generator=generator, device=generator.device)
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """N(0, 1)."""
-        return torch.randn(tuple(shape), generator=self._generator)
+        generator = self._of(shape)
+        return torch.randn(tuple(shape), generator=generator, device=generator.device)
+
+    def _of(self, shape: Sequence[int]) -> torch.Generator:
+        return self._of_images if len(shape) == 4 else self._of_step
 
 
 @dataclass(frozen=True)
@@ -294,11 +307,14 @@ PROBLEMS: dict[str, Degradation] = {
 
 
 def observe(degradation: Degradation, x_hat: Tensor, randomness: Randomness) -> Observation:
-    """Degrade images x_hat (B, 3, H, W) in [0, 1], cropped already; noise is never clipped."""
-    A = degradation.operator(x_hat.shape, randomness)
+    """Degrade images x_hat (B, 3, H, W) in [0, 1], cropped already; noise is never clipped.
+
+    All of it is on the device of x_hat.
+    """
+    A = degradation.operator(x_hat.shape, randomness).to(x_hat.device)
     y = A(x_hat)
     if degradation.sigma:
-        y = y + degradation.sigma * randomness.normal(y.shape)
+        y = y + degradation.sigma * randomness.normal(y.shape).to(y.device)
     x0 = degradation.start(y, A, x_hat.shape)
     return Observation(Problem(A, degradation.sigma), x_hat, y, x0)
 

@@ -26,6 +26,7 @@ from rglib.networks import (
 )
 from rglib.processes import ALONE, Processes
 from rglib.provenance import BUDGET
+from rglib.resident import cut_where_they_fit
 from rglib.training import Trainer
 from rglib.variants import expanded
 
@@ -125,7 +126,7 @@ def trainer(settings: StageSettings, files: StageFiles, *, processes: Processes 
     return Trainer(
         stage,
         networks,
-        crops,
+        cut_where_they_fit(crops, device),
         folder=files.folder,
         fingerprint=_fingerprint(settings, files, str(_arithmetic(settings, device)), store.digest),
         device=device,
@@ -159,18 +160,27 @@ def train_stage(
     for role, tensors in trained.items():
         save_weights(weights[role], tensors)
     content = {
-        **_description(settings),
-        **_data(files.train),
-        "device": str(run.device),
-        "processes": processes.share.count,
-        "precision": str(_arithmetic(settings, run.device)).removeprefix("torch."),
+        **description(run, settings, files),
         "seconds_of_last_process": round(time.monotonic() - began, 1),
-        "last_row": run.history[-1],
-        "code": dict(settings.code),
         "fingerprint": run.checkpoints.fingerprint,
         "weights": {role: file_digest(path) for role, path in weights.items()},
     }
     write_card(card, content)
+
+
+def description(run: Trainer, settings: StageSettings, files: StageFiles) -> dict[str, Any]:
+    """What a model card says of a training so far: on what, by what, and how long."""
+    return {
+        **_description(settings),
+        "steps": run.step,
+        "minutes_trained": round(run.seconds / 60, 2),
+        **_data(files.train),
+        "device": str(run.device),
+        "processes": run.processes.share.count,
+        "precision": str(_arithmetic(settings, run.device)).removeprefix("torch."),
+        "last_row": run.history[-1],
+        "code": dict(settings.code),
+    }
 
 
 def _description(settings: StageSettings) -> dict[str, Any]:
@@ -278,6 +288,11 @@ def _check_shares(settings: StageSettings, processes: int) -> None:
             f"stages.{settings.name}.budget.batch: {batch} images cannot be shared equally; must "
             f"be a multiple of processes, {processes}"
         )
+    if processes > 1 and settings.entry["budget"].get("minutes") is not None:
+        raise ValueError(
+            f"stages.{settings.name}.budget.minutes: {processes} processes would not agree on the "
+            "time; must be null, with steps"
+        )
     if processes > 1 and not settings.shared.get("equilibrium", {}).get("per_image", True):
         raise ValueError(
             f"processes: {processes} is not allowed for {settings.name}; must be 1, as "
@@ -295,6 +310,8 @@ def _initial(
         orthogonal_(network)
     elif init != "default":
         load_into(network, files.init[role])
+    if settings.entry.get("compile"):
+        network.compile(dynamic=False)
     return network
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,18 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from rglib.checkpoint import Checkpoints
+from rglib.devices import sent
 from rglib.files import replacing, writing
 from rglib.kept import Keep, Pool
 from rglib.objectives.losses import Batch, Losses, Objective
-from rglib.optimisers import optimisers
+from rglib.optimisers import optimisers, step_if
 from rglib.processes import ALONE, Processes
 from rglib.progress import progress
 
 LOGGER = logging.getLogger(__name__)
 
 NON_FINITE_IN_A_ROW = 20  # updates skipped before a training gives up
+LOOK_EVERY = {"cpu": 1, "cuda": 50}  # updates between looks at them, as a look waits for the device
 EMA_RAMP = 10  # the average forgets its start within the first steps
 
 
@@ -41,21 +43,24 @@ class TrainingError(Exception):
 
 
 class Interrupted(SystemExit):
-    """SIGTERM arrived: a checkpoint is written and the same command resumes."""
+    """SIGTERM, or the time is up: a checkpoint is written and the same command resumes."""
 
 
 class Crops(Protocol):
     """Random crops as a pure function of the step."""
 
-    def crops(self, step: int) -> np.ndarray:
-        """uint8 (batch, 3, crop, crop)."""
+    def crops(self, step: int) -> np.ndarray | Tensor:
+        """uint8 (batch, 3, crop, crop), as a tensor perhaps on the device."""
 
 
 class Schedule(Protocol):
     """The learning rate over the steps, as a factor."""
 
-    def factor(self, step: int, steps: int) -> float:
-        """What multiplies the learning rate at a step of 0..steps - 1."""
+    def factor(self, step: int, steps: float, *, since: int = 0) -> float:
+        """What multiplies the learning rate at a step of 0..steps - 1.
+
+        ``since`` is the step from which the optimisers remember.
+        """
 
 
 @dataclass(frozen=True)
@@ -65,20 +70,23 @@ class StepDecay:
     every: int
     gamma: float
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int, steps: float, *, since: int = 0) -> float:
         """gamma^(step // every)."""
         return self.gamma ** (step // self.every)
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """Linear warm-up, then half a cosine down to 0: for short trainings."""
+    """Linear warm-up, then half a cosine down to 0: for short trainings.
+
+    Optimisers that have forgotten everything warm up anew.
+    """
 
     warmup: int = 0
 
-    def factor(self, step: int, steps: int) -> float:
-        """min(1, (step + 1) / warmup) (1 + cos(pi step / steps)) / 2."""
-        ramp = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+    def factor(self, step: int, steps: float, *, since: int = 0) -> float:
+        """min(1, (step - since + 1) / warmup) (1 + cos(pi step / steps)) / 2."""
+        ramp = min(1.0, (step - since + 1) / self.warmup) if self.warmup else 1.0
         return ramp * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
@@ -88,10 +96,12 @@ class Stage:
 
     Attributes:
         objective: what is minimised.
-        steps: updates in all.
+        steps: updates in all; None where the budget is minutes.
         lr: Adam's learning rate at its highest.
         muon: that of Muon, which then teaches the inner convolutions; None has Adam teach all.
         schedule: the course of the learning rate.
+        minutes: of training, all runs together, instead of steps. The schedule then follows the
+            time, and another run of the same stage ends with other bits.
         clip: largest norm of the gradient over all networks; None leaves it alone.
         ema: decay of the average of the weights that is the result; None takes the last weights.
         keep: has batches live across updates; None visits each once.
@@ -99,12 +109,16 @@ class Stage:
         log_every: steps between rows of the history.
         monitor_every: steps between calls of the monitor; None never.
         checkpoint_seconds: time between checkpoints.
+
+    Raises:
+        ValueError: there are not either steps or minutes.
     """
 
     objective: Objective
-    steps: int
+    steps: int | None
     lr: float
     schedule: Schedule
+    minutes: float | None = None
     muon: float | None = None
     clip: float | None = None
     ema: float | None = None
@@ -113,6 +127,10 @@ class Stage:
     log_every: int = 50
     monitor_every: int | None = None
     checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("a stage has a budget of either steps or minutes")
 
 
 Row = dict[str, float | Tensor]  # numbers, and pictures (3, H, W) in [0, 1]
@@ -130,6 +148,12 @@ class Trainer:
     what another number of them began. The first one alone writes files and logs.
 
     ``description`` is what TensorBoard tells of the training beside the curves.
+
+    Attributes:
+        seconds: trained so far, in all runs.
+        since: the step from which the optimisers remember, 0 unless the weights were `taken_up`.
+        deadline: of `time.monotonic`, at which to stop with a checkpoint; None never.
+        saved: is called after each checkpoint.
     """
 
     def __init__(
@@ -164,7 +188,11 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.parameters]
         self.pool = None if stage.keep is None else Pool(stage.keep)
         self.step = 0
-        self.skipped_in_a_row = 0
+        self.seconds = 0.0
+        self.since = 0
+        self.skipped = torch.zeros((), dtype=torch.long, device=device)
+        self.deadline: float | None = None
+        self.saved: Callable[[], None] = lambda: None
         self.history: list[dict[str, float]] = []
         self.checkpoints = Checkpoints(folder / "checkpoints", fingerprint)
 
@@ -175,7 +203,7 @@ class Trainer:
             TrainingError: another training runs in the same folder, or updates keep being
                 non-finite.
             OSError: a file cannot be written; the last checkpoint is as it was.
-            Interrupted: SIGTERM; a checkpoint was written.
+            Interrupted: SIGTERM, or the deadline; a checkpoint was written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(self.folder) if self.processes.first else nullcontext()
@@ -185,13 +213,55 @@ class Trainer:
             self.write_history()
         return self.result()
 
+    @property
+    def skipped_in_a_row(self) -> int:
+        """The last updates, as far as they were not finite; a GPU is waited for."""
+        return int(self.skipped)
+
+    def take_up(
+        self,
+        weights: Mapping[str, Mapping[str, Tensor]],
+        *,
+        step: int,
+        seconds: float,
+        history: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """Go on from weights by role, such as `result` gives, at a step and after so many seconds.
+
+        For a training that has lost its optimisers' memory and its kept iterates on the way from
+        another machine. A checkpoint in the folder, which has these, comes before.
+        """
+        for role, network in self.learned.items():
+            network.load_state_dict(weights[role])
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.step, self.since, self.seconds = step, step, seconds
+        self.history = [dict(row) for row in history]
+
     def result(self) -> dict[str, dict[str, Tensor]]:
-        """State dicts by role, averaged where the stage says so."""
+        """State dicts by role, averaged where the stage says so; so far, if it is not finished."""
+        result = {role: dict(network.state_dict()) for role, network in self.learned.items()}
         if self.stage.ema is not None:
-            with torch.no_grad():
-                for parameter, average in zip(self.parameters, self.average, strict=True):
-                    parameter.copy_(average)
-        return {role: network.state_dict() for role, network in self.learned.items()}
+            names = [
+                (role, n) for role, net in self.learned.items() for n, _ in net.named_parameters()
+            ]
+            for (role, name), average in zip(names, self.average, strict=True):
+                result[role][name] = average
+        return result
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is used up."""
+        if self.stage.minutes is not None:
+            return self.seconds >= 60 * self.stage.minutes
+        return self.step >= self.steps_in_all
+
+    @property
+    def steps_in_all(self) -> float:
+        """The updates that the budget allows; of minutes, at the pace so far."""
+        if self.stage.steps is not None:
+            return self.stage.steps
+        share = self.seconds / (60 * (self.stage.minutes or 0.0))
+        return self.step / share if share else math.inf
 
     def write_history(self) -> None:
         """history.csv, one row for every logged step."""
@@ -209,8 +279,8 @@ class Trainer:
 
     def _draw(self, step: int) -> Tensor:
         """The crops of a step, or a process's share of them: (B, 3, H, W) in [0, 1]."""
-        crops = torch.from_numpy(self.processes.share.of(self.crops.crops(step)))
-        return crops.to(self.device).float() / 255
+        crops = torch.as_tensor(self.crops.crops(step))
+        return sent(self.processes.share.of(crops), self.device).float() / 255
 
     def update(self, batch: Batch) -> Row:
         """One step on this process's share of a batch.
@@ -221,7 +291,7 @@ class Trainer:
         stage = self.stage
         self._set_rates()
         losses = stage.objective(self.networks, batch)
-        logged = self.step % stage.log_every == 0 or self.step == stage.steps - 1
+        logged = self.step % stage.log_every == 0 or self.step + 1 == stage.steps
         row = self._row(losses) if logged else {}
         for parameter in self.parameters:
             parameter.grad = None
@@ -230,19 +300,18 @@ class Trainer:
         # from here on everything is the same on all processes
         self.processes.average([p.grad for p in self.parameters if p.grad is not None] + [loss])
         norm = nn.utils.clip_grad_norm_(self.parameters, stage.clip or math.inf)
-        if torch.isfinite(norm + loss):
-            for optimiser in self.optimisers.values():
-                optimiser.step()
-            self._update_average()
-            self.skipped_in_a_row = 0
-        else:
-            self._skip()
+        finite = torch.isfinite(norm + loss)
+        ask = self.device.type == "cpu"
+        step_if(finite, self.optimisers, self.parameters, self.average, self._move, ask=ask)
+        self.skipped = torch.where(finite, 0, self.skipped + 1)
+        if self.step % LOOK_EVERY[self.device.type] == 0:
+            self._give_up_if_lost()
         self.step += 1
         return row if self.processes.first else {}
 
     def _loop(self, asked_to_stop: Callable[[], bool]) -> None:
         stage, saved = self.stage, time.monotonic()
-        began, first = time.monotonic(), self.step
+        began, first, before = time.monotonic(), self.step, self.seconds
         counted = progress(
             self.folder.name,
             total=stage.steps,
@@ -251,16 +320,18 @@ class Trainer:
             shown=self.processes.first,
         )
         with counted as advance, self._writer() as writer:
-            while self.step < stage.steps:
+            while not self.finished:
                 batch = self.batch()
                 row = self.update(batch)
+                self.seconds = before + time.monotonic() - began
                 if row and writer:
                     images = len(batch.x_hat) * self.processes.share.count
-                    rate = images * (self.step - first) / (time.monotonic() - began)
+                    rate = images * (self.step - first) / (self.seconds - before)
                     self._log(row | {"images_per_second": rate}, writer)
                 advance(note=f"loss {row['loss']:.4g}" if row else None)
                 late = time.monotonic() - saved > stage.checkpoint_seconds
-                stop = self.processes.any(asked_to_stop())
+                up = self.deadline is not None and time.monotonic() >= self.deadline
+                stop = self.processes.any(asked_to_stop() or up)
                 # all processes save or none does: kept iterates are gathered from all of them
                 if self.processes.any(late or stop):
                     self.save()
@@ -282,7 +353,7 @@ class Trainer:
 
     def _row(self, losses: Losses) -> Row:
         """Of the whole batch: losses, gradient norm of each term, the objective's statistics."""
-        row = {"step": self.step, "lr": self.stage.lr * self._factor()}
+        row: Row = {"step": self.step, "lr": self.stage.lr * self._factor()}
         own = {"loss": losses.total.item(), "skipped_in_a_row": self.skipped_in_a_row}
         for name, term in losses.terms.items():
             gradients = torch.autograd.grad(
@@ -316,24 +387,27 @@ class Trainer:
         LOGGER.info("%s", {name: float(f"{value:.4g}") for name, value in numbers.items()})
 
     def _factor(self) -> float:
-        return self.stage.schedule.factor(self.step, self.stage.steps)
+        return self.stage.schedule.factor(self.step, self.steps_in_all, since=self.since)
 
     def _set_rates(self) -> None:
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
                 group["lr"] = self.highest[name] * self._factor()
 
-    def _update_average(self) -> None:
+    def _move(self) -> None:
+        """A step of each optimiser, and of the average."""
+        for optimiser in self.optimisers.values():
+            optimiser.step()
         if self.stage.ema is not None:
             decay = min(self.stage.ema, (1 + self.step) / (EMA_RAMP + self.step))
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
 
-    def _skip(self) -> None:
-        self.skipped_in_a_row += 1
-        if self.skipped_in_a_row >= NON_FINITE_IN_A_ROW:
+    def _give_up_if_lost(self) -> None:
+        skipped = self.skipped_in_a_row
+        if skipped >= NON_FINITE_IN_A_ROW:
             self.save()  # the weights are those of the last finite update
             raise TrainingError(
-                f"{NON_FINITE_IN_A_ROW} non-finite updates in a row at step {self.step}; the last "
+                f"{skipped} non-finite updates in a row at step {self.step}; the last "
                 f"good checkpoint is in {self.checkpoints.folder}. Try a smaller lr or clip."
             )
 
@@ -343,11 +417,14 @@ class Trainer:
         if self.processes.first:
             self.checkpoints.save(state)
             self.write_history()
+            self.saved()
 
     def _state(self) -> dict[str, Any]:
         """Everything that the result depends on."""
         return {
             "step": self.step,
+            "seconds": self.seconds,
+            "since": self.since,
             "skipped_in_a_row": self.skipped_in_a_row,
             "networks": {role: net.state_dict() for role, net in self.learned.items()},
             "optimisers": {name: one.state_dict() for name, one in self.optimisers.items()},
@@ -359,8 +436,8 @@ class Trainer:
     def _resume(self) -> None:
         """Go on from the checkpoint, or else start, from the first process's state on all."""
         state = self.processes.shared(lambda: self.checkpoints.load() or self._state())
-        self.step = state["step"]
-        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.step, self.seconds, self.since = state["step"], state["seconds"], state["since"]
+        self.skipped = torch.tensor(state["skipped_in_a_row"], device=self.device)
         self.history = state["history"]
         for role, weights in state["networks"].items():
             self.learned[role].load_state_dict(weights)
@@ -371,7 +448,7 @@ class Trainer:
             share = self.processes.share
             self.pool.load(state["kept"], lambda batch: share.of(batch).to(self.device))
         if self.step and self.processes.first:
-            LOGGER.info("resumed at step %d of %d", self.step, self.stage.steps)
+            LOGGER.info("resumed at step %d of %.0f", self.step, self.steps_in_all)
 
 
 @contextmanager

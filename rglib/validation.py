@@ -19,13 +19,13 @@ from jsonschema.validators import extend
 from rglib.ablations import active, expanded, overlaid
 from rglib.datasets import CATALOGUE, FOLDER_PREFIX, printable
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
+from rglib.models import ROLE
 
 Config = Mapping[str, Any]
 Key = tuple[str | int, ...]  # the way from the top to an entry
 
 INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
 ROLES = ("P", "G")
-ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
 LEARNS = {"denoising": "P", "residual_start": "G", "score_start": "G", "pnpreg": "PG"}
 USES = {"residual_start": "P"}  # networks that a stage needs and leaves as they are
 SECTIONS = {  # of the configuration, that an objective reads beside its options
@@ -530,8 +530,11 @@ def _named_data_sets(data: Config) -> Iterator[tuple[Key, str]]:
 
 
 def _monitors(config: Config) -> Iterator[Mistake]:
-    """The monitor looks at logged steps alone."""
+    """The monitor looks at logged steps alone, and at networks that are not compiled."""
     for name, stage in config["stages"].items():
+        if stage.get("compile") and stage["log"]["monitor"] is not None:
+            text = "true is not allowed with a monitor; must be false, or log.monitor null"
+            yield Mistake(("stages", name, "compile"), text)
         every, monitor = stage["log"]["every"], stage["log"]["monitor"]
         if monitor is not None and monitor % every:
             key = ("stages", name, "log", "monitor")
@@ -539,13 +542,18 @@ def _monitors(config: Config) -> Iterator[Mistake]:
 
 
 def _shares(config: Config) -> Iterator[Mistake]:
-    """Several processes have equal shares of a batch."""
+    """Several processes have equal shares of a batch, and count updates, on which they agree."""
     processes = config["processes"]
     for name, stage in config["stages"].items():
-        batch = stage["budget"]["batch"]
-        if name not in _given(config) and batch % processes:
+        if name in _given(config):
+            continue
+        batch, minutes = stage["budget"]["batch"], stage["budget"].get("minutes")
+        if batch % processes:
             key = ("stages", name, "budget", "batch")
             yield _refused(key, batch, f"a multiple of processes, {processes}")
+        if minutes is not None and processes > 1:
+            key = ("stages", name, "budget", "minutes")
+            yield _refused(key, minutes, f"null, with steps, as processes is {processes}")
 
 
 # Each with the parts of the configuration that it reads.

@@ -305,6 +305,19 @@ def test_the_configuration_names_the_batches_that_cannot_be_shared():
     assert "stages.rg1.budget.batch: 8 is not allowed; must be a multiple of processes, 3" in said
 
 
+def test_processes_would_not_agree_on_minutes(files):  # noqa: F811
+    budget = {"minutes": 1, "batch": 8, "crop": 64}
+    config = edited(("stages", "rg1", "budget"), budget)
+    check(config, SCHEMA)
+    said = mistakes({**config, "processes": 2})
+    assert "stages.rg1.budget.minutes: 1 is not allowed; must be null, with steps" in said
+    settings = settings_of("denoiser")
+    budget = {"minutes": 1, "batch": 2, "crop": 32}
+    settings = replace(settings, entry=settings.entry | {"budget": budget})
+    with pytest.raises(ValueError, match=r"budget\.minutes: 2 processes would not agree"):
+        stages.trainer(settings, files, processes=Group(Share(0, 2)))
+
+
 def test_the_number_of_processes_is_no_part_of_what_is_computed():
     two = edited(("processes",), 2)
     assert configuration_hash(two) == configuration_hash(edited(("processes",), 1))

@@ -168,6 +168,30 @@ def test_only_a_training_of_the_same_numbers_is_resumed(files, tmp_path):
     assert accepted == []
 
 
+def test_a_card_tells_the_updates_and_minutes_of_a_budget_in_minutes(files, tmp_path):
+    settings = settings_of("denoiser")
+    budget = {"steps": None, "minutes": 0.02, "batch": 2, "crop": 32}
+    entry = settings.entry | {"budget": budget}
+    _, card = train(replace(settings, entry=entry), files, tmp_path)
+    assert card["minutes"] == 0.02 and card["minutes_trained"] >= 0.02
+    assert card["steps"] == len((files.folder / "history.csv").read_text().splitlines()) - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["denoiser", "rerg"])
+def test_a_compiled_stage_learns_the_same(name, files, tmp_path):
+    plain = settings_of(name)
+    fused = replace(plain, entry=plain.entry | {"compile": True})
+    trained = {}
+    for how, settings in ("plain", plain), ("fused", fused):
+        folder = tmp_path / how
+        weights, _ = train(settings, replace(files, folder=folder / "run"), folder)
+        trained[how] = {role: load_weights(path) for role, path in weights.items()}
+    for role, tensors in trained["plain"].items():
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(trained["fused"][role][key], tensor, atol=1e-4, rtol=0)
+
+
 def test_networks_start_where_their_init_says(files, tmp_path, tiny):
     given = tiny("P", seed=7)
     save_weights(tmp_path / "start.safetensors", given.state_dict())

@@ -18,7 +18,9 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from rglib import training
 from rglib.checkpoint import Checkpoints
 from rglib.fixed_point import Adam, SemiImplicit, StoppingRule
 from rglib.kept import Keep
@@ -26,6 +28,10 @@ from rglib.networks import build
 from rglib.objectives.denoising import Denoising
 from rglib.objectives.equilibrium import Equilibrium
 from rglib.objectives.losses import Batch, Losses
+from rglib.objectives.pnpreg import PnPReG
+from rglib.objectives.score_start import ScoreStart
+from rglib.optimisers import step_if
+from rglib.problems import SeededStep
 from rglib.training import Cosine, Interrupted, Stage, StepDecay, Trainer, TrainingError
 
 CPU = torch.device("cpu")
@@ -369,6 +375,153 @@ def test_the_good_checkpoint_that_it_names_is_there_even_before_the_first(make):
     state = run.checkpoints.load()
     assert state["step"] == 22 and state["optimisers"]["adam"]["state"][0]["step"] == 3
     assert all(tensor.isfinite().all() for tensor in state["networks"]["P"].values())
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a GPU would be waited for: numbers read off a tensor, and copies to the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            self.seen.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Denoising(),
+        PnPReG(probe_noise=0.1),
+        ScoreStart(degraded=0.5),
+        replace(RERG, solver=SemiImplicit(), backward_map="semi_implicit"),
+    ],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_an_update_that_is_not_logged_reads_no_number_off_the_device(objective, make, monkeypatch):
+    """Adam's own count of steps apart, which is on the CPU there and on the GPU elsewhere."""
+    keep = Keep(batches=3, visits=2, first_steps=3, steps=1)
+    kept = keep if isinstance(objective, Equilibrium) else None
+    run = make(replace(DENOISER, objective=objective, steps=99, log_every=20, keep=kept))
+    monkeypatch.setitem(training.LOOK_EVERY, "cpu", 20)
+    monkeypatch.setattr(training, "step_if", lambda finite, *_, **__: None)
+    # the step's own draws are made on the CPU wherever the images are
+    monkeypatch.setattr(SeededStep, "uniform", on_the_host(SeededStep.uniform))
+    for step in range(13):
+        batch = run.batch()
+        if step == 0:
+            run.update(batch)
+            continue
+        with Waits() as waits:
+            run.update(batch)
+        assert waits.seen == []
+
+
+def on_the_host(draw):
+    """Draws of a step as an array that is no tensor to the mode, but has its methods."""
+
+    def drawn(self, shape):
+        numbers = draw(self, shape)
+        return numbers if len(shape) == 4 else numbers.numpy()
+
+    return drawn
+
+
+@pytest.mark.parametrize("stage", [DENOISER, replace(DENOISER, muon=0.01)], ids=["adam", "muon"])
+def test_deciding_on_the_device_gives_the_same_bits_as_asking(stage, make, monkeypatch):
+    objective = Sometimes(frozenset({0, 1, 4}), "gradient")
+    ends = []
+    for ask in (True, False):
+        run = make(replace(stage, objective=objective), folder=f"{ask}")
+
+        def decided(*arguments, ask=ask, **_):
+            step_if(*arguments, ask=ask)
+
+        monkeypatch.setattr(training, "step_if", decided)
+        for _ in range(8):
+            run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
+        ends.append((run.result(), run._state()["optimisers"]))
+    assert_same_bits(ends[1][0], ends[0][0])
+    for name, state in ends[0][1].items():
+        for i, memory in state["state"].items():
+            for key, tensor in memory.items():
+                assert torch.equal(tensor, ends[1][1][name]["state"][i][key]), (name, i, key)
+
+
+# --- minutes, deadlines, other machines -----------------------------------------------------------
+
+A_MINUTE = replace(DENOISER, steps=None, minutes=1.0, checkpoint_seconds=1e9, log_every=1)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that crops take five seconds of."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def tick(step):
+        now[0] += 5
+
+    return Noise(tick)
+
+
+def test_a_budget_in_minutes_ends_on_time_and_the_rate_follows_it(make, clock):
+    run = make(A_MINUTE, clock)
+    run.run()
+    assert (run.step, run.seconds) == (12, 60)
+    rates = [row["lr"] / 1e-3 for row in run.history]
+    expected = [min(1, (i + 1) / 3) * 0.5 * (1 + np.cos(np.pi * i / 12)) for i in range(12)]
+    np.testing.assert_allclose(rates, expected)
+
+
+def test_minutes_are_those_of_all_runs_together(make, clock):
+    first = make(A_MINUTE, clock)
+    first.deadline = 20.0
+    with pytest.raises(Interrupted, match="stopped at step 4"):
+        first.run()
+    second = make(A_MINUTE, clock)
+    second.run()
+    assert (second.step, second.seconds) == (12, 60)
+    assert [row["step"] for row in second.history] == list(range(12))
+
+
+def test_a_stage_has_either_steps_or_minutes():
+    for budget in {"steps": 3, "minutes": 1.0}, {"steps": None, "minutes": None}:
+        with pytest.raises(ValueError, match="either steps or minutes"):
+            replace(DENOISER, **budget)
+
+
+def test_weights_alone_are_taken_up_with_a_fresh_warm_up(make):
+    first = make(replace(DENOISER, steps=12), cut_at(6), folder="first")
+    with pytest.raises(PowerCut):
+        first.run()
+    seen = []
+    second = make(replace(DENOISER, log_every=1), Noise(seen.append), seed=9)
+    second.take_up(first.result(), step=6, seconds=60.0, history=first.history)
+    assert_same_bits(second.result(), first.result())
+    second.run()
+    assert seen == list(range(6, 12)) and second.seconds > 60
+    assert second.history[: len(first.history)] == first.history
+    rates = [row["lr"] / 1e-3 for row in second.history if row["step"] >= 6]
+    cosine = [0.5 * (1 + np.cos(np.pi * step / 12)) for step in range(6, 12)]
+    np.testing.assert_allclose(rates[-6:], [1 / 3, 2 / 3, 1, 1, 1, 1] * np.array(cosine))
+
+
+def test_a_checkpoint_comes_before_weights_that_are_taken_up(make):
+    with pytest.raises(PowerCut):
+        make(crops=cut_at(5)).run()
+    again = make(seed=9)
+    again.take_up(make(seed=3).result(), step=2, seconds=1.0)
+    assert_same_bits(again.run(), make(folder="whole").run())
+
+
+def test_each_checkpoint_is_told(make):
+    run, told = make(), []
+    run.saved = lambda: told.append(run.checkpoints.load()["step"])
+    run.run()
+    assert told == [*range(1, 13), 12]
 
 
 def test_updates_are_adams_with_the_scheduled_rate_and_clipped_gradients(make, tiny):

@@ -7,8 +7,7 @@ import argparse
 from tabulate import tabulate
 
 from rglib.commands import refused
-from rglib.models import Models, ModelsError
-from rglib.validation import ROLE
+from rglib.models import ROLE, Models, ModelsError
 
 
 def run(chosen: argparse.Namespace) -> int:

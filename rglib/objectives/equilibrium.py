@@ -181,5 +181,5 @@ def drawn(
 
     ``x0`` is where the iterations start, see `Equilibrium`.
     """
-    seen = observe(distribution.draw(randomness), x_hat.cpu(), randomness).to(x_hat.device)
+    seen = observe(distribution.draw(randomness), x_hat, randomness)
     return replace(seen, x0=seen.problem.A.adjoint(seen.y)) if x0 == "adjoint" else seen

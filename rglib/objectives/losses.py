@@ -43,7 +43,7 @@ class Batch:
     @property
     def randomness(self) -> StepRandomness:
         """The random draws of this batch, from the first one on."""
-        return StepRandomness(SeededStep(self.seed, self.step), self.share)
+        return StepRandomness(SeededStep(self.seed, self.step, self.x_hat.device), self.share)
 
 
 @dataclass(frozen=True)

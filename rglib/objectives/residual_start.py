@@ -49,8 +49,8 @@ class ResidualStart:
     def _inputs(self, P: nn.Module, x_hat: Tensor, randomness: StepRandomness) -> Tensor:
         x, noise_max = x_hat, self.noise_max
         if randomness.uniform((1,)).item() < self.degraded:
-            start = observe(self.distribution.draw(randomness), x_hat.cpu(), randomness).x0
-            x = x_hat + uniform_per_image(randomness, x_hat, 1.0) * (start.to(x_hat.device) - x_hat)
+            start = observe(self.distribution.draw(randomness), x_hat, randomness).x0
+            x = x_hat + uniform_per_image(randomness, x_hat, 1.0) * (start - x_hat)
             noise_max = self.noise_max / 5
         x = x + uniform_per_image(randomness, x_hat, noise_max) * noise_like(randomness, x_hat)
         sigma = uniform_per_image(randomness, x_hat, self.noise_max)

@@ -49,9 +49,9 @@ class ScoreStart:
 
     def _inputs(self, x_hat: Tensor, randomness: StepRandomness) -> Tensor:
         if randomness.uniform((1,)).item() < self.degraded:
-            start = observe(self.distribution.draw(randomness), x_hat.cpu(), randomness).x0
+            start = observe(self.distribution.draw(randomness), x_hat, randomness).x0
             way = uniform_per_image(randomness, x_hat, 1.0)
-            x_hat = x_hat + way * (start.to(x_hat.device) - x_hat)
+            x_hat = x_hat + way * (start - x_hat)
             noise = uniform_per_image(randomness, x_hat, self.s)
         else:
             other = uniform_per_image(randomness, x_hat, self.noise_max)
