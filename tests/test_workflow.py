@@ -678,12 +678,12 @@ def test_lint_is_clean(source):
     assert "Congratulations" in source.snakemake("--lint")
 
 
-@pytest.mark.parametrize("scale", ["paper", "gpu", "starting_weights"])
+@pytest.mark.parametrize("scale", ["paper", "gpu", "gpu_quarter", "starting_weights"])
 def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
     jobs = source.planned(config=f"config/{scale}.yaml")
     trained = {job for job in jobs if job.startswith("train_")}
     stages = {"denoiser", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}
-    stages |= set() if scale == "paper" else {"residual"}
+    stages |= {"gpu_quarter": {"score"}, "paper": set()}.get(scale, {"residual"})
     stages |= {"link", "residual_of_mtdeq"} if scale == "starting_weights" else set()
     assert trained == {f"train_{stage}" for stage in stages}
     assert evaluate(*METHODS) | REPORT <= jobs

@@ -4,16 +4,17 @@ from os.path import dirname, exists, isfile, join
 from pathlib import Path
 from shutil import which
 
+from rglib import plans
 from rglib.ablations import active, left_out, references
 from rglib.datasets import DOWNLOADS, mirror_folders
 from rglib.definitions import code_hash
 from rglib.extensions import is_own
 from rglib.grids import targets
 from rglib.listing import checksums, parameter
-from rglib.models import SECTIONS_AT_TEST_TIME, SETTINGS_FILE
+from rglib.models import ROLE, SECTIONS_AT_TEST_TIME, SETTINGS_FILE
 from rglib.provenance import RECORD_SUFFIX
 from rglib.seeds import copies, is_given, seeds_of
-from rglib.validation import ROLE, learned_roles, sections_of
+from rglib.validation import learned_roles
 from rglib.variants import expanded
 
 RUN = f"work/{config['run']}"
@@ -97,7 +98,7 @@ def training_code(stage, schedules=()):
     entry = VARIANTS["stages"][stage]
     objective, schedule = entry["objective"], entry["optimiser"]["schedule"]
     taken = [key for key in schedule if schedule[key] is not None]
-    equilibrium = shared_with(entry).get("equilibrium", {})
+    equilibrium = plans.shared_with(entry, config).get("equilibrium", {})
     solver, backward_map = equilibrium.get("solver"), equilibrium.get("backward_map")
     by_name = [
         *solver_code(solver),
@@ -126,11 +127,6 @@ def evaluation_code(method):
     entry = VARIANTS["methods"][method]
     own = entry.get("evaluation", {})
     return restoring_code(entry["algorithm"], (config["evaluation"] | own)["solver"])
-
-
-def shared_with(entry):
-    """The sections that a stage reads, each with the stage's own entries over it."""
-    return {section: config[section] | entry.get(section, {}) for section in sections_of(entry)}
 
 
 def MADE_WITH(script, *, stages, methods=(), also=()):
@@ -172,17 +168,12 @@ def records(*results):
 
 def predecessors(stage):
     """The stages whose networks a stage starts from, by role."""
-    starts = {} if is_given(stage, config) else VARIANTS["stages"][stage]["init"]
-    return {role: start for role, start in starts.items() if start in VARIANTS["stages"]}
+    return plans.predecessors(stage, VARIANTS)
 
 
 def with_predecessors(stages):
     """Stages and all that they start from, each once, predecessors first."""
-    ordered = {}
-    for stage in stages:
-        ordered |= dict.fromkeys(with_predecessors(predecessors(stage).values()))
-        ordered[stage] = None
-    return list(ordered)
+    return plans.with_predecessors(stages, VARIANTS)
 
 
 def weights_of(stage, roles):
@@ -235,20 +226,9 @@ def training_inputs(stage):
 
 def training_params(stage, script="train", schedules=()):
     """What a stage's numbers depend on, and no more: what changes here trains it again."""
-    entry = VARIANTS["stages"][stage]
-    sections = sections_of(entry)
     return {
-        "stage": stage,
-        "learned": learned_roles(entry),
-        "starts": predecessors(stage),
-        "entry": {
-            key: entry[key] for key in entry if key not in ("log", "seed", "precision", *sections)
-        },
-        "files": contents(files_in(entry["options"])),
-        "shared": shared_with(entry),
-        "network": config["network"],
-        "precision": entry.get("precision", config["precision"]["train"]),
-        "seed": entry.get("seed", config["seeds"][0]),
+        **plans.training_parameters(stage, VARIANTS),
+        "files": contents(files_in(VARIANTS["stages"][stage]["options"])),
         "code": SCRIPT(script, *training_code(stage, schedules)),
     }
 
