@@ -4,40 +4,32 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from benchmarks import (
-    convolutions,
-    data,
-    equilibrium,
-    evaluation,
-    memory,
-    sizes,
-    solvers,
-    training,
-)
 from benchmarks.subjects import Setup
 from benchmarks.table import Row, circumstances, write
 from rglib import configuration
 from rglib.files import check_writable
 
-SECTIONS: Mapping[str, Callable[[Setup], list[Row]]] = {
-    convolutions.SECTION: convolutions.measure,
-    evaluation.SECTION: evaluation.measure,
-    training.SECTION: training.measure,
-    equilibrium.SECTION: equilibrium.measure,
-    solvers.SECTION: solvers.measure,
-    memory.SECTION: memory.measure,
-    sizes.SECTION: sizes.measure,
-    data.SECTION: data.measure,
-}
+# Modules of this package, imported when they are measured: not every machine has all they need.
+SECTIONS = (
+    "convolutions",
+    "evaluation",
+    "training",
+    "equilibrium",
+    "updates",
+    "solvers",
+    "memory",
+    "sizes",
+    "data",
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure the sections asked for; what is there is written after each."""
+    """Measure the sections asked for; what is there is written at once."""
     options = parser().parse_args(arguments)
     check_writable([options.out])
     torch.set_num_threads(options.threads)
@@ -51,8 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     rows: list[Row] = []
     for section in options.only:
         began = time.perf_counter()
-        rows += SECTIONS[section](setup)
-        write(rows, around, options.out)
+        for row in import_module(f"benchmarks.{section}").measure(setup):
+            rows.append(row)
+            write(rows, around, options.out)
         print(f"{section}: {time.perf_counter() - began:.0f} s", flush=True)
     print((options.out / "benchmarks.md").read_text(encoding="utf-8"))
 

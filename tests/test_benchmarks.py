@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from benchmarks import __main__ as command
-from benchmarks import convolutions, evaluation, memory, plain, solvers, training
+from benchmarks import convolutions, evaluation, memory, plain, solvers, training, updates
+from benchmarks.convolutions import flops
 from benchmarks.subjects import Case, Setup, frozen, middle, network, shipped_size
 from benchmarks.table import Row, as_markdown
 from benchmarks.timing import Measured, Spread, Time, in_turns, rate, ratio, seconds
@@ -175,6 +176,37 @@ def test_works_are_called_in_turns():
     measured = in_turns(works, rounds=3, least=0.0, device=CPU)
     assert {name: len(times) for name, times in measured.times.items()} == {"a": 3, "b": 3}
     assert "".join(called) == "ab" * (1 + 1 + 3)  # to warm up, to see how long it takes, rounds
+
+
+# --- updates --------------------------------------------------------------------------------------
+
+
+QUICK = Setup(device=CPU, rounds=1, least=0.0, quick=True)
+
+
+def test_the_work_of_updates_is_that_of_their_passes(tmp_path):
+    run = updates.trainer("deqgd", QUICK, tmp_path)
+    passes = {True: 0, False: 0}  # of one batch each, with and without gradients
+
+    def count(network, inputs, output):
+        passes[torch.is_grad_enabled()] += 1
+
+    network = run.networks["G"]
+    hook = network.register_forward_hook(count)
+    counted = flops(updates.Updates(run, 4))
+    hook.remove()
+    forward = flops(lambda: network(run.batch().x_hat))
+    assert passes[True] == 4 and passes[False] >= 4
+    expected = (passes[False] + 3 * passes[True]) * forward
+    assert counted == pytest.approx(expected, rel=0.02)  # no gradient of the images is taken
+
+
+def test_updates_are_shares_of_a_matrix_product_timed_in_turns():
+    rows = list(updates.measure(QUICK))
+    assert {row.case.split(",")[0] for row in rows} == set(updates.OBJECTIVES)
+    assert {row.unit for row in rows} == {"seconds", "ratio"}
+    assert all(row.value > 0 for row in rows)
+    assert not any("compiled" in row.quantity for row in rows)  # on a GPU alone
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rglib.denoised import LEVELS, denoising_psnr, main
+from rglib.images import write_png
+
+CPU = torch.device("cpu")
+
+
+def images(count, side=64):
+    generator = torch.Generator().manual_seed(0)
+    return [0.3 + 0.4 * torch.rand(1, 3, side, side, generator=generator) for _ in range(count)]
+
+
+def test_what_does_nothing_has_the_psnr_of_the_noise():
+    values = denoising_psnr(lambda z, sigma: z, images(3), 25, device=CPU)
+    assert values == pytest.approx([-20 * math.log10(25 / 255)] * 3, abs=0.1)
+
+
+def test_the_noise_is_that_of_seed_0_and_its_level_is_told():
+    """An oracle that subtracts NumPy's numbers is left with rounding alone."""
+    told = []
+
+    def oracle(z, sigma):
+        told.append(sigma)
+        noise = np.random.RandomState(0).normal(size=tuple(z.shape))
+        return z - sigma * torch.from_numpy(noise).float()
+
+    assert min(denoising_psnr(oracle, images(2), 50, device=CPU)) > 100
+    assert told == [50 / 255] * 2
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in "abc":
+        pixels = np.full((32, 32, 3), 40 * ord(name) % 256, np.uint8)
+        write_png(tmp_path / "images" / f"{name}.png", pixels)
+    return tmp_path / "images"
+
+
+def test_the_command_prints_each_level_over_the_images_that_are_listed(
+    folder, tmp_path, tiny_models, capsys
+):
+    (tmp_path / "names.txt").write_text("a\nc\n")
+    assert main([str(folder), "--models", str(tiny_models)]) == 0
+    assert capsys.readouterr().out.count(" dB, 3 images") == len(LEVELS)
+    assert main([str(folder), "--names", str(tmp_path / "names.txt")]) == 0
+    assert capsys.readouterr().out.count(" dB, 2 images") == len(LEVELS)
+
+
+def test_a_name_without_an_image_and_a_folder_without_any_are_refused(folder, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("a\nz\n")
+    assert main([str(folder), "--names", str(tmp_path / "names.txt")]) == 2
+    assert "has no image z, which" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty")]) == 2
+    assert "no images in" in capsys.readouterr().err
+
+
+def test_the_denoiser_that_ships_denoises():
+    """Better than the noise by what it is for, on a smooth image; by its own card it is a P."""
+    from rglib.models import Models
+    from rglib.networks import build, load_into
+
+    models = Models.open(Path(__file__).parents[1] / "weights")
+    P = build("P", **models.card("gauss")["network"])
+    load_into(P, models.weights("gauss"))
+    ramp = torch.linspace(0.2, 0.8, 64).expand(1, 3, 64, 64)
+    (value,) = denoising_psnr(P, [ramp], 25, device=CPU)
+    assert value > -20 * math.log10(25 / 255) + 10

@@ -1,0 +1,139 @@
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_quarter import STAGES, tiny_config
+
+from rglib import parcel
+from rglib.images import write_png
+from rglib.manifest import Manifest
+from rglib.networks import build
+from rglib.parcel import ParcelError, configuration, main, pack
+from rglib.quarter import Plan
+from rglib.seeds import is_given
+from rglib.travel import MIB, States
+
+ROOT = Path(__file__).parent.parent
+SO_FAR = {"steps": 3, "finished": False}
+
+
+@pytest.fixture(autouse=True)
+def project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A data set of a noisy image, which takes many bytes, and smooth ones, which take few."""
+    folder = tmp_path / "photographs"
+    noisy = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    write_png(folder / "a_noisy.png", noisy)
+    for name in "bcd":
+        write_png(folder / f"{name}.png", np.full((256, 256, 3), ord(name), np.uint8))
+    return f"folder:{folder}"
+
+
+def tiny_on(photographs):
+    data = {"train": [photographs], "validation": ["embedded_validation"]}
+    return tiny_config(data=data)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_parcel_holds_the_code_the_plan_a_network_and_images_as_they_are(photographs, tmp_path):
+    folder = tmp_path / "parcel"
+    made = pack(folder, tiny_on(photographs))
+    assert made.images == made.images_in_all == 4
+    there = files(folder)
+    assert made.bytes == sum((folder / name).stat().st_size for name in there) < 64 * MIB
+    for package in ("rglib", "benchmarks"):
+        assert {str(path) for path in Path(package).rglob("*.py")} <= there
+    assert {"weights/rerg_G.safetensors", "weights/settings.json"} <= there
+    plan = Plan.read(folder / "parcel.json")
+    assert [settings.name for settings in plan.stages] == STAGES
+
+
+def test_manifests_are_of_the_files_in_the_parcel(photographs, tmp_path, monkeypatch):
+    folder = tmp_path / "parcel"
+    pack(folder, tiny_on(photographs))
+    source = Path(photographs.removeprefix("folder:"))
+    monkeypatch.chdir(folder)
+    (path,) = Path("images/train").glob("*.json")
+    manifest = Manifest.read(path)
+    assert [image.name for image in manifest.images] == ["a_noisy", "b", "c", "d"]
+    for image in manifest.images:
+        assert not image.path.is_absolute()
+        assert image.path.read_bytes() == (source / image.path.name).read_bytes()
+
+
+def test_images_with_most_pixels_in_a_byte_go_first_and_nothing_exceeds_the_limit(
+    photographs, tmp_path
+):
+    whole = pack(tmp_path / "whole", tiny_on(photographs))
+    limit = whole.bytes - 1000  # the noisy one has 200 KB
+    made = pack(tmp_path / "small", tiny_on(photographs), limit=limit)
+    assert made.bytes <= limit and made.images == 3
+    assert not any("a_noisy" in name for name in files(tmp_path / "small"))
+    with pytest.raises(ParcelError, match="no training image fits"):
+        pack(tmp_path / "tight", tiny_on(photographs), limit=MIB)
+
+
+def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    overlay = ["--configfile", "config/gpu_quarter.yaml"]
+    assert main(["pack", str(tmp_path), *overlay]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert files(tmp_path) == {"mine.txt"}
+
+
+def test_a_package_that_is_not_there_is_named_before_anything_is_made(
+    photographs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(parcel, "PRESENT", parcel.PRESENT - {"filelock"})
+    with pytest.raises(ParcelError, match="imports filelock, which is not there"):
+        pack(tmp_path / "parcel", tiny_on(photographs))
+    assert not (tmp_path / "parcel").exists()
+
+
+def test_a_wheel_brings_a_package_along(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(parcel, "PRESENT", parcel.PRESENT - {"filelock"})
+    (tmp_path / "wheels").mkdir()
+    with zipfile.ZipFile(tmp_path / "wheels" / "filelock-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("filelock/__init__.py", "")
+        wheel.writestr("filelock-1.dist-info/METADATA", "")
+    pack(tmp_path / "parcel", tiny_on(photographs), wheels=tmp_path / "wheels")
+    assert "site/filelock/__init__.py" in files(tmp_path / "parcel")
+
+
+def test_trainings_that_came_back_travel_on(photographs, tmp_path):
+    states = States(tmp_path / "states")
+    network = build("P", widths=(16, 16, 16, 16), blocks=1)
+    states.write("denoiser", {"P": network.state_dict()}, card=SO_FAR, history=[{"step": 0}])
+    (states.folder / "records").mkdir()
+    (states.folder / "records" / "agree.json").write_text("{}")
+    (states.folder / "records" / "validation.json").write_text("{}")
+    folder = tmp_path / "parcel"
+    pack(folder, tiny_on(photographs), states=states.folder)
+    there = files(folder)
+    card = json.loads((folder / "states" / "denoiser.card.json").read_text())
+    assert card["steps"] == 3 and "states/denoiser_P.safetensors" in there
+    assert "records/agree.json" in there  # is not done again
+    assert "records/validation.json" not in there
+
+
+def test_an_overlay_gives_what_came_back_to_a_run(tmp_path):
+    states = States(tmp_path)
+    states.write("mtdeq", {"P": {}}, card={}, history=[{"step": 0}])
+    states.write("score", {}, card={}, history=[{"step": 0}])
+    path = parcel.as_given(states)
+    config = configuration([Path("config/gpu_quarter.yaml"), path])
+    assert is_given("mtdeq", config) and not is_given("denoiser", config)
+    assert parcel.yaml.safe_load(path.read_text()) == {
+        "init": "weights",
+        "device": "auto",
+        "weights": {"mtdeq": {"P": {"file": str(tmp_path / "mtdeq_P.safetensors")}}},
+    }
