@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, ImageFile, MpoImagePlugin, PngImagePlugin, UnidentifiedImageError
@@ -233,6 +232,8 @@ def _is_deep_png(image: ImageFile.ImageFile) -> bool:
 
 
 def _deep_png(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    import imagecodecs  # large, and needed for these images alone
+
     try:
         decoded = imagecodecs.png_decode(path.read_bytes())
     except imagecodecs.PngError as error:

@@ -21,9 +21,9 @@ import yaml
 
 from rglib.ablations import overlaid
 from rglib.datasets import DOWNLOADS, mirror_folders, resolve, without_leaks
+from rglib.decoding import image_size
 from rglib.definitions import code_hash
 from rglib.files import replacing
-from rglib.images import image_size
 from rglib.manifest import ImageFile, Manifest
 from rglib.models import ROLE, shipped, write_settings
 from rglib.plans import training_parameters, with_predecessors
@@ -37,8 +37,9 @@ Config = Mapping[str, Any]
 
 # What the code of a parcel may import there, beside the standard library.
 PRESENT = frozenset(
-    "torch numpy pandas safetensors tensorboard tqdm filelock PIL skimage tabulate".split()
+    "torch numpy pandas safetensors tensorboard tqdm filelock PIL tifffile skimage tabulate".split()
 )
+NOT_NEEDED = frozenset({"imagecodecs"})  # for images of 16 bits, of which training has none
 RUN_THERE = ("rglib.quarter", "benchmarks.__main__", "benchmarks.updates")
 VALIDATION = {"images": 16, "crop": 96, "denoising_crop": 192}
 SMALLEST = 128  # pixels of an image's shorter side, as in the workflow
@@ -220,7 +221,7 @@ def _check_imports(site: frozenset[str]) -> None:
     for name, path in _reached(RUN_THERE).items():
         tops = {imported.split(".")[0] for imported in _imported(path)}
         foreign = tops - sys.stdlib_module_names - {"rglib", "benchmarks"}
-        for package in sorted(foreign - PRESENT - site):
+        for package in sorted(foreign - PRESENT - NOT_NEEDED - site):
             raise ParcelError(
                 f"{name} imports {package}, which is not there: name a folder with its wheel in "
                 "--wheels"
@@ -242,8 +243,8 @@ def _reached(modules: Iterable[str]) -> dict[str, Path]:
 
 def _source(module: str) -> Path | None:
     stem = Path(*module.split("."))
-    candidates = (stem / "__init__.py", stem.with_suffix(".py"))
-    return next((path for path in candidates if module and path.is_file()), None)
+    candidates = (stem / "__init__.py", Path(f"{stem}.py"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _imported(path: Path) -> Iterator[str]:
@@ -306,10 +307,7 @@ def _bytes(folder: Path) -> int:
 
 def _manifests(config: Config, split: str) -> list[Manifest]:
     mirrors = mirror_folders(config["mirrors"])
-    found = [
-        resolve(id, mirrors=mirrors, data_dir=DOWNLOADS)
-        for id in config["data"][split]
-    ]
+    found = [resolve(id, mirrors=mirrors, data_dir=DOWNLOADS) for id in config["data"][split]]
     return [without_leaks(m) if config["data"]["exclude_leaks"] else m for m in found]
 
 
