@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from rglib.problems import DataGradient, SideBySide
@@ -64,7 +63,8 @@ class RegularizedGradient:
         Raises:
             ValueError: sigma is 0, of one image or of all.
         """
-        if (torch.as_tensor(self.sigma) == 0).any():
+        absent = self.sigma == 0  # a number in training, where a GPU must not be waited for
+        if absent.any() if isinstance(absent, Tensor) else absent:
             raise ValueError(
                 "semi_implicit divides the data term by s^2: with s = 0 take the solver adam"
             )
