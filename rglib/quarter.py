@@ -34,9 +34,9 @@ from torch import Tensor
 from rglib import configuration
 from rglib.at_zeros import psnr_at_zeros
 from rglib.denoised import LEVELS, denoising_psnr
-from rglib.evaluation import GroundTruth, centre, restorer
+from rglib.evaluation import GroundTruth, restorer
 from rglib.files import replacing
-from rglib.images import PatchStore, build_store
+from rglib.images import PatchStore, build_store, centre
 from rglib.kept import Keep, KeptIterates
 from rglib.manifest import Manifest
 from rglib.metrics import psnr
