@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
         prog="rglib", description="Restore images with regularizing gradients; check results."
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for add in (_add_restore, _add_degrade, _add_models, _add_verify):
+    for add in (_add_restore, _add_degrade, _add_models, _add_verify, _add_conform, _add_kit):
         add(commands)
     return whole
 
@@ -156,6 +156,43 @@ def _add_verify(commands: Commands) -> None:
         help="what snakemake was given; without it config.yaml and config/*.yaml are tried",
     )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _add_conform(commands: Commands) -> None:
+    """Add ``conform``."""
+    parser = commands.add_parser(
+        "conform",
+        help="hold another implementation against the conformance kit",
+        description="Call an adapter's methods with the inputs of the kit and compare what they "
+        "return: where another implementation first departs from the protocol, and by how much. "
+        "Exit status: 0 all that is offered agrees, 1 something departs, 2 nothing can be "
+        "compared.",
+    )
+    parser.add_argument(
+        "adapter",
+        metavar="MODULE:CLASS",
+        help="a class of a file in the working folder, made without arguments: "
+        "examples.conform_scipy:Adapter, for example",
+    )
+    parser.add_argument(
+        "--case", nargs="+", metavar="ID", help="problems to compare (default: all thirteen)"
+    )
+    parser.add_argument(
+        "--kit", type=Path, metavar="FILE", help="(default: the one that comes with rglib)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _add_kit(commands: Commands) -> None:
+    """Add ``kit``."""
+    parser = commands.add_parser(
+        "kit",
+        help="compute the conformance kit anew",
+        description="Compute every tensor of the conformance kit with rglib and write the file. "
+        "Exit status: 0 it is written, 2 it cannot be.",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
 
 def _add_degradation(parser: argparse.ArgumentParser) -> None:
