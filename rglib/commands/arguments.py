@@ -15,7 +15,15 @@ def parser() -> argparse.ArgumentParser:
         prog="rglib", description="Restore images with regularizing gradients; check results."
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for add in (_add_restore, _add_degrade, _add_models, _add_verify, _add_conform, _add_kit):
+    for add in (
+        _add_restore,
+        _add_degrade,
+        _add_models,
+        _add_verify,
+        _add_conform,
+        _add_kit,
+        _add_claims,
+    ):
         add(commands)
     return whole
 
@@ -193,6 +201,36 @@ def _add_kit(commands: Commands) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+
+def _add_claims(commands: Commands) -> None:
+    """Add ``claims``."""
+    parser = commands.add_parser(
+        "claims",
+        help="check claims, the paper's or others, on a table of results",
+        description="Check claims of a file on a CSV with a row for each method and problem, or "
+        "several that are averaged: which hold, and by how much. Exit status: 0 none that can be "
+        "evaluated fails, 1 one does, 2 nothing can be evaluated.",
+    )
+    parser.add_argument("table", type=Path, help="results.csv, or any such table")
+    parser.add_argument(
+        "--claims", type=Path, metavar="FILE", help="a YAML file (default: the paper's claims)"
+    )
+    parser.add_argument(
+        "--curves",
+        type=Path,
+        metavar="FILE",
+        help="a CSV that has a column `iteration` too, such as convergence.csv: for claims of how "
+        "fast something rises",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="what the table calls the columns that the claims name: method=algorithm",
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
 
 
 def _add_degradation(parser: argparse.ArgumentParser) -> None:
