@@ -62,6 +62,12 @@ def _add_restore(commands: Commands) -> None:
     parser.add_argument(
         "--truth", type=Path, help="image or folder to compare with: prints PSNR and SSIM"
     )
+    parser.add_argument(
+        "--certificate",
+        action="store_true",
+        help="write OUTPUT-certificate.json too: how the restoration ended, how near it is to a "
+        "zero of D + s^2 G, and what Theorem 1 says of that",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
     network = parser.add_argument_group("network")
     network.add_argument(
