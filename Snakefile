@@ -50,6 +50,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bound.smk"
+include: "workflow/rules/symmetry.smk"
 include: "workflow/rules/acceleration.smk"
 include: "workflow/rules/fixed_points.smk"
 include: "workflow/rules/tune.smk"
@@ -63,6 +64,7 @@ localrules:
     models,
     ablations,
     bound,
+    symmetry,
     acceleration,
     fixed_points,
     tune,
@@ -100,6 +102,11 @@ rule ablations:
 rule bound:
     input:
         recorded(*expand("results/bound.{format}", format=["csv", "pdf", "png"])),
+
+
+rule symmetry:
+    input:
+        recorded("results/symmetry.csv"),
 
 
 rule acceleration:
