@@ -15,7 +15,7 @@ configfile: "config.yaml"
 
 
 # What an overlay adds comes after what it lies over, in tables and figures too.
-with open("config.yaml") as base:
+with open(workflow.source_path("config.yaml")) as base:  # also where this is a module of another
     ordered = overlaid(yaml.safe_load(base), config)
 config.clear()
 config.update(ordered)
