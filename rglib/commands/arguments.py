@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
         _add_conform,
         _add_kit,
         _add_claims,
+        _add_crate,
     ):
         add(commands)
     return whole
@@ -160,7 +161,7 @@ def _add_verify(commands: Commands) -> None:
         "code, the configuration, and of networks and images where work/ is at hand. Exit status: "
         "0 all is ok, 1 something is not, 2 there is nothing to compare.",
     )
-    parser.add_argument("folder", type=Path, help="results/, or a copy of it")
+    parser.add_argument("folder", type=Path, help="results/, a copy of it, or an RO-Crate of it")
     parser.add_argument(
         "--configfile",
         type=Path,
@@ -237,6 +238,32 @@ def _add_claims(commands: Commands) -> None:
         help="what the table calls the columns that the claims name: method=algorithm",
     )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _add_crate(commands: Commands) -> None:
+    """Add ``crate``."""
+    parser = commands.add_parser(
+        "crate",
+        help="write the results of a run with their records as an RO-Crate",
+        description="Write a Workflow Run RO-Crate: the results that have records, the records, "
+        "the workflow, and what made them in terms that archives read. Needs rocrate. Exit "
+        "status: 0 it is written, 2 it cannot be.",
+    )
+    parser.add_argument("folder", type=Path, help="results/, or a copy of it")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to make")
+    parser.add_argument(
+        "--snakefile",
+        type=Path,
+        default=Path("Snakefile"),
+        metavar="FILE",
+        help="the workflow that made them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--license",
+        default="https://spdx.org/licenses/MIT",
+        metavar="URL",
+        help="of the results (default: %(default)s)",
+    )
 
 
 def _add_degradation(parser: argparse.ArgumentParser) -> None:
