@@ -89,7 +89,11 @@ def test_what_is_imported_is_required():
     imports = re.compile(r"^ *(?:from (?=\S+ import )|import )(\w+)", re.M)
     imported = {name for path in files for name in imports.findall(path.read_text())}
     foreign = imported - set(sys.stdlib_module_names) - {"rglib"}
-    names = {"PIL": "pillow", "yaml": "pyyaml"}  # where a module is not called as its package
+    names = {
+        "PIL": "pillow",
+        "yaml": "pyyaml",
+        "skimage": "scikit-image",
+    }  # where a module is not called as its package
     assert {"torch", "PIL", "yaml"} <= foreign, "the search misses imports"
     # an integration needs the library that it is called after, which is an extra
     optional = {path.stem for path in ROOT.glob("rglib/integrations/*.py")} - {"__init__"}

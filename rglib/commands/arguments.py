@@ -46,6 +46,11 @@ def _add_restore(commands: Commands) -> None:
     )
     _add_degradation(parser)
     parser.add_argument(
+        "--estimate-noise",
+        action="store_true",
+        help="where the noise level is not known: estimate that of each image, and say it",
+    )
+    parser.add_argument(
         "--mask",
         type=Path,
         metavar="FILE",

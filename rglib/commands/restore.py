@@ -18,6 +18,7 @@ from rglib.decoding import WHITE, ImageError
 from rglib.memory import IN_PARTS, check_memory, enough_for
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import WeightsError
+from rglib.noise import estimated_noise
 from rglib.photographs import (
     Photograph,
     check_format,
@@ -169,6 +170,8 @@ def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
     x = x[..., : work.height, : work.width]
     write_photograph(task.target, work.photograph.with_pixels(x))
     said = f"{task.target}: {size_of(x)}, {seconds:.1f} s"
+    if chosen.estimate_noise:
+        said += f"; noise estimated at {work.problem.sigma:.4f}"
     if task.certificate and certificate:
         certificate.write(task.certificate)
         said += f"; {certificate.said}"
@@ -191,7 +194,23 @@ def _restored(
     return prior.restore(work.y, work.problem, like=chosen.problem, progress=name), None
 
 
+def _with_noise(chosen: argparse.Namespace, y: Tensor) -> argparse.Namespace:
+    """The arguments, with the noise of an image y where it is to be estimated.
+
+    Raises:
+        ValueError: it is given too, or the image is incomplete.
+    """
+    if not chosen.estimate_noise:
+        return chosen
+    if chosen.noise is not None:
+        raise ValueError("--estimate-noise: leave it out where --noise says the level")
+    if chosen.mask is not None:
+        raise ValueError("--estimate-noise: not with --mask, missing pixels would count as noise")
+    return argparse.Namespace(**vars(chosen) | {"noise": estimated_noise(y)})
+
+
 def _degradation(task: Task, chosen: argparse.Namespace, y: Tensor) -> Degradation:
+    chosen = _with_noise(chosen, y)
     if task.mask is None:
         degradation = degradations.degradation_of(chosen)
         if degradation.task == "completion":
