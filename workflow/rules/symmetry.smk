@@ -1,6 +1,9 @@
 # Is G a gradient, and does D + s^2 G have one zero? One job for each method with a G, then a table.
 
 
+SYMMETRY_CODE = SCRIPT("symmetry", *networks_code("G"))
+
+
 localrules:
     make_symmetry,
 
@@ -25,7 +28,7 @@ rule symmetry_of_method:
         symmetry=config["symmetry"],
         s_255={id: config["problems"][id]["s_255"] for id in PROBLEMS if id not in OWN_PROBLEMS},
         network=config["network"],
-        code=CODE("rglib.symmetry", *OWN_NETWORKS),
+        code=SYMMETRY_CODE,
     script:
         "../scripts/symmetry.py"
 
@@ -46,6 +49,6 @@ rule make_symmetry:
     params:
         configuration=CONFIGURATION,
         sections=["symmetry"],
-        code=MADE_WITH("rglib.symmetry", *OWN_NETWORKS, stages=STAGES),
+        code=MADE_WITH("report_symmetry", stages=STAGES, also=[SYMMETRY_CODE]),
     script:
         "../scripts/report_symmetry.py"
