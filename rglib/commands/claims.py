@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Sequence
 
 from rglib.claims import PAPER_CLAIMS, Claim, Claims, ClaimsError, Verdict, verdicts_text
-from rglib.commands import UNUSABLE
+from rglib.commands import refused
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -20,15 +19,13 @@ def run(chosen: argparse.Namespace) -> int:
             chosen.table, curves=chosen.curves, columns=_columns(chosen.columns)
         )
     except ClaimsError as error:
-        print(f"rglib claims: {error}", file=sys.stderr)
-        return UNUSABLE
+        return refused("claims", error)
     verdicts = [claim.verdict(numbers) for claim in claims.claims]
     as_text = _as_json if chosen.json else verdicts_text
     print(as_text(claims.claims, verdicts))
     found = {verdict.holds for verdict in verdicts}
     if found == {None}:
-        print(f"rglib claims: none can be evaluated on {chosen.table}", file=sys.stderr)
-        return UNUSABLE
+        return refused("claims", f"none can be evaluated on {chosen.table}")
     return 1 if False in found else 0
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rglib.commands import UNUSABLE
+from rglib.commands import refused
 from rglib.conformance.cases import DEGRADATIONS
 from rglib.conformance.checks import CHECKS, Finding, Status
 from rglib.conformance.kit import SHIPPED, Kit, as_text, conform, first_departure
@@ -27,8 +26,7 @@ def run(chosen: argparse.Namespace) -> int:
             methods = ", ".join(dict.fromkeys(check.method for check in CHECKS))
             raise ValueError(f"{chosen.adapter} has none of the methods {methods}")
     except ValueError as error:
-        print(f"rglib conform: {error}", file=sys.stderr)
-        return UNUSABLE
+        return refused("conform", error)
     print(_as_json(findings) if chosen.json else as_text(findings))
     return 0 if first_departure(findings) is None else 1
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from rglib.commands import UNUSABLE
+from rglib.commands import refused, say
 from rglib.verify import VerifyError
 
 
@@ -14,14 +13,12 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         from rglib.integrations.rocrate import CrateError, write_crate
     except ImportError as error:
-        print(f"rglib crate: needs rocrate: pip install rocrate ({error})", file=sys.stderr)
-        return UNUSABLE
+        return refused("crate", f"needs rocrate: pip install rocrate ({error})")
     try:
         names = write_crate(
             chosen.folder, chosen.output, snakefile=chosen.snakefile, licence=chosen.license
         )
     except (CrateError, VerifyError, OSError) as error:
-        print(f"rglib crate: {error}", file=sys.stderr)
-        return UNUSABLE
-    print(f"{chosen.output}: {len(names)} results with their records, and ro-crate-metadata.json")
+        return refused("crate", error)
+    say(f"{chosen.output}: {len(names)} results with their records, and ro-crate-metadata.json")
     return 0

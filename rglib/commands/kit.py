@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from rglib.commands import UNUSABLE
+from rglib.commands import refused, say
 from rglib.commands.files import check_outputs
 from rglib.conformance.kit import make, write
 
@@ -17,7 +16,6 @@ def run(chosen: argparse.Namespace) -> int:
         kit = make()
         write(kit, chosen.output)
     except (ValueError, OSError) as error:
-        print(f"rglib kit: {error}", file=sys.stderr)
-        return UNUSABLE
-    print(f"{chosen.output}: {len(kit.tensors)} tensors, {chosen.output.stat().st_size} bytes")
+        return refused("kit", error)
+    say(f"{chosen.output}: {len(kit.tensors)} tensors, {chosen.output.stat().st_size} bytes")
     return 0
