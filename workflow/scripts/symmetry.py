@@ -27,4 +27,9 @@ table = measure_all(
 table.insert(0, "method", snakemake.wildcards.method)
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
-write_machine(Path(snakemake.output.machine), device=str(on))
+write_machine(
+    Path(snakemake.output.machine),
+    device=str(on),
+    code=params.code,
+    test_set=Path(snakemake.input.test_set),
+)
