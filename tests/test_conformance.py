@@ -18,6 +18,7 @@ from rglib.conformance.kit import SHIPPED, Kit, as_text, conform, first_departur
 from rglib.conformance.reference import Reference
 from rglib.fixed_point import StoppingRule
 from rglib.objectives.equilibrium import Equilibrium
+from rglib.objectives.losses import Batch
 from rglib.problems import PROBLEMS, SeededStep, observe
 
 ROOT = Path(__file__).parent.parent
@@ -192,7 +193,7 @@ def test_the_losses_are_those_of_training(kit, name):
         distribution=Distribution(),
     )
     networks = {"P": inputs.P, "G": inputs.G}
-    losses = plan(networks, inputs.x_hat, step=3, seed=0)
+    losses = plan(networks, Batch(inputs.x_hat, step=3, seed=0))
     seen = observe(degradation, inputs.x_hat, SeededStep(0, 3))
     case = replace(inputs.case, sigma=s, s=s)
 
