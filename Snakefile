@@ -15,7 +15,7 @@ configfile: "config.yaml"
 
 
 # What an overlay adds comes after what it lies over, in tables and figures too.
-with open("config.yaml") as base:
+with open(workflow.source_path("config.yaml")) as base:  # also where this is a module of another
     ordered = overlaid(yaml.safe_load(base), config)
 config.clear()
 config.update(ordered)
@@ -50,6 +50,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bound.smk"
+include: "workflow/rules/symmetry.smk"
 include: "workflow/rules/acceleration.smk"
 include: "workflow/rules/fixed_points.smk"
 include: "workflow/rules/tune.smk"
@@ -64,6 +65,7 @@ localrules:
     models,
     ablations,
     bound,
+    symmetry,
     acceleration,
     fixed_points,
     tune,
@@ -101,6 +103,11 @@ rule ablations:
 rule bound:
     input:
         recorded(*expand("results/bound.{format}", format=["csv", "pdf", "png"])),
+
+
+rule symmetry:
+    input:
+        recorded("results/symmetry.csv"),
 
 
 rule acceleration:

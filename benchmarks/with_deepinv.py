@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from deepinv.optim import GD, L2, PGD, DEQConfig, PnP, Prior
+from deepinv.optim import GD, L2, PGD, DEQConfig, PnP
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
+from rglib.integrations.deepinv import GradientPrior
 from rglib.objectives.equilibrium import Equilibrium
 from rglib.objectives.losses import Batch, link_residual, mean_square
 from rglib.problems import Observation, observe
@@ -29,20 +30,6 @@ class Remembering(nn.Module):
         self.z = z.detach()
         p: Tensor = self.P(z, sigma)
         return p
-
-
-class GradientPrior(Prior):  # type: ignore[misc]  # deepinv has no types
-    """The prior whose gradient is G."""
-
-    def __init__(self, G: nn.Module) -> None:
-        super().__init__()
-        self.G = G
-        self.explicit_prior = False
-
-    def grad(self, x: Tensor, *_: object) -> Tensor:
-        """G(x)."""
-        g: Tensor = self.G(x)
-        return g
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ extensions = [
 apidoc_modules = [
     {"path": "../rglib", "destination": "api", "separate_modules": True, "module_first": True}
 ]
+autodoc_mock_imports = ["deepinv", "rocrate"]  # extras
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 default_role = "py:obj"  # `name` in a docstring: a link where the name has a page, else code

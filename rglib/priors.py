@@ -15,6 +15,7 @@ from torch.nn import functional
 from rglib import configuration
 from rglib.ablations import overlaid
 from rglib.evaluation import restorer
+from rglib.files import file_digest
 from rglib.fixed_point import Adam, solver_named
 from rglib.models import ROLE, Config, Models
 from rglib.networks import build, for_inference, load_into, preferred_arithmetic
@@ -41,7 +42,7 @@ from rglib.problems import (
     degradations,
 )
 from rglib.progress import progress as shown_progress
-from rglib.restoration import GradientDescent, PnPADMM
+from rglib.restoration import GradientDescent, PnPADMM, Record
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Prior:
         settings: at test time, the sections evaluation, problems and admm of a configuration.
         device: where to compute.
         s: the weight of G is s^2 whatever the problem; None leaves it to the settings.
+        weights: sha256 of the network's file, None if it was not read from one.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Prior:
     settings: Config
     device: torch.device
     s: float | None = None
+    weights: str | None = None
 
     def restore(
         self,
@@ -71,6 +74,7 @@ class Prior:
         *,
         like: str | None = None,
         progress: str | None = None,
+        record: Record | None = None,
     ) -> Tensor:
         """Restore images from their observation y, at the borders as the operator says: circular.
 
@@ -85,6 +89,7 @@ class Prior:
                 mask), or an operator and a noise level.
             like: id of the problem in the tables whose settings are taken.
             progress: what the progress is called, see `rglib.progress`; None shows none.
+            record: is shown every iterate, the starting point first.
 
         Returns:
             The restored images (B, 3, H, W), float32, on the device of y.
@@ -108,10 +113,12 @@ class Prior:
         )
         with showing as advance:
 
-            def record(_: Tensor) -> None:
+            def show(x: Tensor) -> None:
                 advance()
+                if record is not None:
+                    record(x)
 
-            return method.restore(seen, record).to(y.device)
+            return method.restore(seen, show).to(y.device)
 
     def method(self, problem: Problem, *, like: str | None = None) -> GradientDescent | PnPADMM:
         """The algorithm with its settings for a problem, as `restore` says.
@@ -240,6 +247,7 @@ def load(
         network=for_inference(network, on),
         settings={**found.settings, "evaluation": evaluation},
         device=on,
+        weights=file_digest(weights),
     )
 
 

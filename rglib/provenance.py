@@ -25,7 +25,7 @@ from rglib.definitions import DIGITS, SOURCE_ROOT, source_hash
 from rglib.files import file_digest, replacing
 
 # They move only what is named after them.
-SECTIONS_APART = ("ablations", "acceleration", "bound", "fixed_points", "tuning")
+SECTIONS_APART = ("ablations", "acceleration", "bound", "fixed_points", "symmetry", "tuning")
 KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # others move no result
 
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV

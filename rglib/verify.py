@@ -15,7 +15,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -41,6 +41,9 @@ from rglib.provenance import (
     sealed,
     section_hash,
 )
+
+CRATE = "ro-crate-metadata.json"  # in a folder that `rglib.integrations.rocrate` has written
+CRATE_RESULTS = "results"  # the folder of results in it
 
 WIDTH = 76  # characters of a line of the reasons
 
@@ -403,7 +406,8 @@ def verify(folder: Path, *, configfiles: Sequence[Path] = ()) -> list[Finding]:
     """Compare each result in a folder, not in its subfolders, with its record.
 
     Args:
-        folder: ``results/``, or a copy of it such as ``results/published/embedded``.
+        folder: ``results/``, or a copy of it such as ``results/published/embedded``, or an RO-Crate
+            of results, whose checksums are compared too.
         configfiles: the overlays that the results were made with, as for Snakemake. Without any,
             config.yaml and each file of config/ are tried.
 
@@ -414,6 +418,9 @@ def verify(folder: Path, *, configfiles: Sequence[Path] = ()) -> list[Finding]:
         VerifyError: there is no such folder or no result in it, or a configuration or an
             intermediate file cannot be read.
     """
+    if (folder / CRATE).is_file():
+        found = verify(folder / CRATE_RESULTS, configfiles=configfiles)
+        return [_as_the_crate_has_it(finding, folder) for finding in found]
     paths = [folder / name for name in _results(folder)]
     project = Project.around(folder, configfiles)
     looked_at = {path: _record_or_finding(path) for path in paths}
@@ -423,6 +430,20 @@ def verify(folder: Path, *, configfiles: Sequence[Path] = ()) -> list[Finding]:
         _compared(path, found, rivals, project) if isinstance(found, Record) else found
         for path, found in looked_at.items()
     ]
+
+
+def _as_the_crate_has_it(finding: Finding, crate: Path) -> Finding:
+    """The finding, touched if the crate's description has another checksum for the file."""
+    try:
+        entities = json.loads((crate / CRATE).read_text(encoding="utf-8"))["@graph"]
+        said = {entity["@id"]: entity.get("sha256") for entity in entities}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerifyError(f"{crate / CRATE}: cannot be read as an RO-Crate ({error})") from error
+    name, path = f"{CRATE_RESULTS}/{finding.file}", crate / CRATE_RESULTS / finding.file
+    if not path.is_file() or said.get(name) == file_digest(path):
+        return finding
+    reason = f"{CRATE} has {'another' if said.get(name) else 'no'} checksum for it"
+    return replace(finding, status=Status.TOUCHED, reasons=(reason, *finding.reasons))
 
 
 def _record_or_finding(path: Path) -> Record | Finding:

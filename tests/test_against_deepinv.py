@@ -4,11 +4,15 @@ deepinv is no dependency: its torchvision must be built for the very PyTorch tha
 These tests are skipped where it cannot be imported. They pass with deepinv 0.4.1 to 0.5.0.
 """
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rglib.__main__ import main
 from rglib.networks import ProximalOperator
 from rglib.operators import Blur, Downsample, Mask, downsampling_taps
 
@@ -206,3 +210,22 @@ def test_the_denoisers_agree(denoisers, size):
     assert_agree(ours(z, sigma), theirs(z, sigma), 1e-5)
     one = sigma[0].item()
     assert_agree(ours(z, one), theirs(z, one), 1e-5)
+
+
+# --- the conformance kit --------------------------------------------------------------------------
+
+
+def test_their_operators_pass_the_conformance_kit(monkeypatch, capsys):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert main(["conform", "examples.conform_deepinv:Operators", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    agreeing = {one["check"] for one in found if one["status"] == "agrees"}
+    assert agreeing == {
+        "kernel",
+        "forward",
+        "adjoint",
+        "data_gradient",
+        "prox",
+        "proximal_operator",
+        "psnr",
+    }

@@ -1,11 +1,14 @@
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from toys import toy_provenance
 
-from rglib.claims import CLAIM_COLUMNS, CLAIMS, Numbers, check_claims, claims_markdown
+from rglib.__main__ import main
+from rglib.claims import CLAIM_COLUMNS, Numbers, check_claims, claims_markdown, papers_claims
 from rglib.results import (
     COLUMN_DESCRIPTIONS,
     CONVERGENCE_COLUMNS,
@@ -16,6 +19,7 @@ from rglib.results import (
     summarise,
 )
 
+ROOT = Path(__file__).parent.parent
 IDS = {name: method for method, name in PAPER_METHODS.items()}
 SPEEDS = {"pnpreg": 20, "rg1": 15, "deqgd": 8, "rerg": 10}  # iterations
 
@@ -79,8 +83,8 @@ def test_means_over_the_twelve_problems_are_those_of_the_specification():
         "rerg": (32.28, 0.8984),
     }
     for method, (psnr, ssim) in means.items():
-        assert numbers.psnr[method].mean() == pytest.approx(psnr, abs=0.0051)
-        assert numbers.ssim[method].mean() == pytest.approx(ssim, abs=0.000051)
+        assert numbers.values["psnr_db"][method].mean() == pytest.approx(psnr, abs=0.0051)
+        assert numbers.values["ssim"][method].mean() == pytest.approx(ssim, abs=0.000051)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,7 @@ def test_absent_numbers_are_said_to_be_absent():
     assert "no result of problem sr2_bicubic_n0" in fewer.at["rerg_best_mean_psnr", "ours"]
     assert fewer.at["deqgd_fails", "holds"] == "yes"
     sinking = check(curves=convergence(ends={"pnpreg": 5.0}))
-    assert "not above its start" in sinking.at["deqgd_rises_faster", "ours"]
+    assert "no better than its start" in sinking.at["deqgd_rises_faster", "ours"]
 
 
 def test_markdown_tells_all_and_names_the_stand_in():
@@ -150,13 +154,170 @@ def test_markdown_tells_all_and_names_the_stand_in():
     checked = check(results({("deqgd", "completion90"): math.nan})).reset_index()
     text = claims_markdown(checked, provenance=provenance)
     assert "9 of 9 claims hold, 0 do not" in text
-    assert all(claim.statement in text for claim in CLAIMS)
+    assert all(claim.statement in text for claim in papers_claims().claims)
     assert "-0.07 dB (sr3_gaussian_n0)" in text and "+infinite (completion90)" in text
     assert "STAND-IN TEST SET: Embedded instead of Set5" in text
     assert "nan" not in text
 
 
 def test_claims_have_names_of_their_own_and_described_columns():
-    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+    claims = papers_claims().claims
+    assert len({claim.name for claim in claims}) == len(claims) == 9
     assert set(CLAIM_COLUMNS) <= set(COLUMN_DESCRIPTIONS)
-    assert np.isnan(Numbers.of_paper().psnr).sum(axis=None) == 0
+    assert np.isfinite(Numbers.of_paper().values["psnr_db"]).all(axis=None)
+
+
+# --- claims of any file on any table --------------------------------------------------------------
+
+PAGE = (ROOT / "docs/claims.md").read_text()
+BENCH, CLAIMS_OF_PAGE, OUTPUT = (
+    block.partition("```")[0] for block in PAGE.split("```text\n")[1:4]
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run `rglib claims` in a folder with the files of the page; its status and what it said."""
+    (tmp_path / "bench.csv").write_text(BENCH)
+    (tmp_path / "claims.yaml").write_text(CLAIMS_OF_PAGE)
+    monkeypatch.chdir(tmp_path)
+
+    def call(line):
+        try:
+            status = main(["claims", *line.split()])
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, "".join(capsys.readouterr())
+
+    return call
+
+
+def test_the_page_is_true_word_for_word(run):
+    status, text = run("bench.csv --claims claims.yaml")
+    assert status == 0
+    assert text.split() == OUTPUT.split()
+
+
+def verdicts(run, line, status):
+    found, text = run(f"{line} --json")
+    assert found == status, text
+    return {one["claim"]: one for one in json.loads(text)}
+
+
+@pytest.mark.parametrize(
+    ("claim", "old", "new", "margin"),
+    [
+        ("better_than_tv", "TV,sr,26.9", "TV,sr,26.96", 0.04),
+        ("rerg_on_deblurring", "RERG,deblur,29.3", "RERG,deblur,29.1", 0.0),
+        ("rerg_lpips", "DPIR,deblur,29.1,0.21", "DPIR,deblur,29.1,0.17", 0.0),
+    ],
+)
+def test_one_number_turns_a_claim_of_ones_own(run, tmp_path, claim, old, new, margin):
+    (tmp_path / "bench.csv").write_text(BENCH.replace(old, new))
+    found = verdicts(run, "bench.csv --claims claims.yaml", 1)
+    assert found[claim]["holds"] is False and found[claim]["margin"] == pytest.approx(margin)
+    assert sum(one["holds"] is False for one in found.values()) == 1
+
+
+def test_what_has_no_finite_value_has_lost_lower_or_higher(run, tmp_path):
+    text = BENCH.replace("RERG,deblur,29.3,0.19", "RERG,deblur,inf,").replace(
+        "TV,sr,26.9", "TV,sr,"
+    )
+    (tmp_path / "bench.csv").write_text(text)
+    found = verdicts(run, "bench.csv --claims claims.yaml", 1)
+    assert found["rerg_on_deblurring"]["holds"] is False
+    assert found["rerg_on_deblurring"]["margin"] == "-infinite"
+    assert found["rerg_lpips"]["holds"] is False and found["rerg_lpips"]["margin"] == "-infinite"
+    assert found["better_than_tv"]["holds"] is True
+
+
+def test_rows_of_images_are_averaged(run, tmp_path):
+    rows = [f"{line[:-1]}9" for line in BENCH.splitlines()[1:]]
+    doubled = [line.replace("29.3", "28.7") for line in rows] + rows
+    (tmp_path / "bench.csv").write_text("\n".join([BENCH.splitlines()[0], *doubled]) + "\n")
+    found = verdicts(run, "bench.csv --claims claims.yaml", 1)
+    assert found["rerg_on_deblurring"]["margin"] == pytest.approx(29.0 - 29.1)
+
+
+def test_the_published_results_have_the_published_verdicts(run):
+    """The record was made by other code than this, before claims were data."""
+    published = ROOT / "results/published/embedded"
+    before = pd.read_csv(published / "claims.csv").set_index("claim")
+    line = f"{published / 'results.csv'} --curves {published / 'convergence.csv'}"
+    found = verdicts(run, line, 1)
+    assert list(found) == list(before.index)
+    for name, one in found.items():
+        assert {True: "yes", False: "no"}[one["holds"]] == before.at[name, "holds"]
+        assert one["margin"] == pytest.approx(before.at[name, "margin"], abs=1e-9)
+        assert one["where"] == before.at[name, "where"]
+
+
+def test_the_papers_table_with_other_names_of_columns(run, tmp_path):
+    other = paper_tables().rename(
+        columns={"method": "algorithm", "problem_id": "task", "psnr_db": "psnr"}
+    )
+    other.to_csv(tmp_path / "other.csv", index=False)
+    names = "--columns method=algorithm problem_id=task psnr_db=psnr"
+    found = verdicts(run, f"other.csv {names}", 0)
+    assert sum(one["holds"] is True for one in found.values()) == 7
+    assert {one["holds"] for name, one in found.items() if "rises" in name} == {None}
+
+
+ONE = (
+    "columns: {method: algorithm, problem: task}\nclaims:\n"
+    "  - {name: a, statement: b, value: psnr, method: TV, against: [DPIR]"
+)
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        (ONE + ", at_least: 0, margn: 2}", "claims[0]: Additional properties are not allowed ('m"),
+        (ONE + "}", "claims[0]: must say either at_least or more_than, one of them"),
+        (ONE + ", at_least: 0, more_than: 0}", "claims[0]: must say either at_least or more_than"),
+        (ONE + ", at_least: much}", "claims[0].at_least: 'much' is not of type 'number'"),
+        (ONE + ", at_least: 0, of: the rise}", "a: a rise is of one problem, against one"),
+        (ONE + ", at_least: 0, of: the mean, count: 2}", "a: `count` is for a claim of each"),
+        ("claims: []", "the file: 'columns' is a required property"),
+        ("[", "cannot be read as YAML"),
+        ("just words", "the file: 'just words' is not of type 'object'"),
+        (ONE.replace("algorithm", "algoritm") + ", at_least: 0}", 'did you mean "algorithm"?'),
+        (ONE.replace("psnr", "ssim") + ", at_least: 0}", "none can be evaluated on bench.csv"),
+        (ONE.replace("[DPIR]", "[KAIR]") + ", at_least: 0}", "none can be evaluated on bench.csv"),
+    ],
+)
+def test_what_is_not_understood_is_named(run, tmp_path, claims, said):
+    (tmp_path / "claims.yaml").write_text(claims)
+    status, text = run("bench.csv --claims claims.yaml")
+    assert status == 2 and said in text
+    assert text.strip().splitlines()[-1].startswith("rglib claims: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("none.csv", "none.csv: cannot be read as CSV"),
+        ("bench.csv --claims none.yaml", "none.yaml: cannot be read as YAML"),
+        ("bench.csv", "has no column method (it has: algorithm, task"),
+        ("bench.csv --columns method", "'method' must be OURS=THEIRS"),
+        ("bench.csv --columns method=way", "has no column way"),
+        ("bench.csv --claims claims.yaml --curves bench.csv", "bench.csv: has no column iteration"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_named(run, line, said):
+    status, text = run(line)
+    assert status == 2 and said in text and text.count("\n") == 1
+
+
+def test_a_column_of_words_is_no_value(run, tmp_path):
+    (tmp_path / "bench.csv").write_text(BENCH.replace("26.9", "good"))
+    status, text = run("bench.csv --claims claims.yaml")
+    assert status == 2 and "bench.csv: the column psnr must hold numbers" in text
+    assert text.count("\n") == 1
+
+
+def test_two_claims_of_one_name_are_refused(run, tmp_path):
+    text = CLAIMS_OF_PAGE.replace("rerg_lpips", "better_than_tv")
+    (tmp_path / "claims.yaml").write_text(text)
+    status, said = run("bench.csv --claims claims.yaml")
+    assert status == 2 and "two claims are called better_than_tv" in said

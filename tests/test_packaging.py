@@ -17,6 +17,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from PIL import Image
 
+from rglib import __version__
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -87,9 +89,17 @@ def test_what_is_imported_is_required():
     imports = re.compile(r"^ *(?:from (?=\S+ import )|import )(\w+)", re.M)
     imported = {name for path in files for name in imports.findall(path.read_text())}
     foreign = imported - set(sys.stdlib_module_names) - {"rglib"}
-    names = {"PIL": "pillow", "yaml": "pyyaml"}  # where a module is not called as its package
+    names = {
+        "PIL": "pillow",
+        "yaml": "pyyaml",
+        "skimage": "scikit-image",
+    }  # where a module is not called as its package
     assert {"torch", "PIL", "yaml"} <= foreign, "the search misses imports"
-    assert {names.get(name, name) for name in foreign} <= {r.name for r in requirements()}
+    # an integration needs the library that it is called after, which is an extra
+    optional = {path.stem for path in ROOT.glob("rglib/integrations/*.py")} - {"__init__"}
+    assert optional <= PROJECT["optional-dependencies"].keys()
+    required = {r.name for r in requirements()} | optional
+    assert {names.get(name, name) for name in foreign} <= required
 
 
 # --- nothing points at one machine ----------------------------------------------------------------
@@ -148,6 +158,33 @@ def test_the_citation_names_software_and_paper():
     assert paper["doi"] == "10.5220/0012368100003660"
     names = [f"{author['given-names']} {author['family-names']}" for author in paper["authors"]]
     assert names == ["Samuel Willingham", "Mårten Sjöström", "Christine Guillemot"]
+
+
+def test_the_metadata_are_what_people_look_for():
+    assert PROJECT["authors"] and PROJECT["keywords"] and PROJECT["urls"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert [author["name"] for author in PROJECT["authors"]] == [
+        author["name"] for author in citation["authors"]
+    ]
+    assert set(citation["keywords"]) <= set(PROJECT["keywords"])
+    assert PROJECT["urls"]["Paper"].endswith(citation["references"][0]["doi"])
+    assert __version__ == PROJECT["version"]
+
+
+def test_the_classifiers_name_the_versions_of_python_that_are_allowed():
+    prefix = "Programming Language :: Python :: 3."
+    minors = [int(c.removeprefix(prefix)) for c in PROJECT["classifiers"] if c.startswith(prefix)]
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    assert minors == [minor for minor in range(14) if f"3.{minor}.9" in allowed]
+
+
+def test_the_catalog_of_workflows_finds_what_it_looks_for():
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage["software-stack-deployment"].values()) == {False} and usage["report"]
+    assert set(yaml.safe_load((ROOT / "config/config.yaml").read_text())) == {"run"}
+    page = (ROOT / "config/README.md").read_text()
+    for overlay in (ROOT / "config").glob("*.yaml"):
+        assert f"`{overlay.name}`" in page, overlay.name
 
 
 def test_every_subpackage_is_installed_and_the_weights():

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from toys import toy_provenance
 
-from rglib.claims import CLAIM_COLUMNS, CLAIMS
+from rglib.claims import CLAIM_COLUMNS, papers_claims
 from rglib.images import ImageError
 from rglib.report import pictures
 from rglib.report.charts import convergence_chart, fixed_points, training_charts
@@ -106,7 +106,7 @@ def claims():
     verdicts = ("yes", "no", "not evaluable")
     rows = [
         values | {"statement": claim.statement, "holds": verdicts[n % 3], "paper_holds": "yes"}
-        for n, claim in enumerate(CLAIMS)
+        for n, claim in enumerate(papers_claims().claims)
     ]
     return pd.DataFrame(rows)[CLAIM_COLUMNS]
 

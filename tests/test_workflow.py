@@ -591,7 +591,7 @@ def test_a_read_only_folder_of_results_stops_before_any_job(source, tmp_path, re
     assert not (project / "work").exists()
 
 
-@pytest.mark.parametrize("target", ["acceleration", "bound"])
+@pytest.mark.parametrize("target", ["acceleration", "bound", "symmetry"])
 def test_what_compares_gradients_stops_before_any_job_without_one(source, tmp_path, target):
     project = source.copy(tmp_path / "project")
     project.configure(lambda config: [config["methods"].pop(method) for method in BY_DESCENT])

@@ -15,7 +15,16 @@ def parser() -> argparse.ArgumentParser:
         prog="rglib", description="Restore images with regularizing gradients; check results."
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for add in (_add_restore, _add_degrade, _add_models, _add_verify):
+    for add in (
+        _add_restore,
+        _add_degrade,
+        _add_models,
+        _add_verify,
+        _add_conform,
+        _add_kit,
+        _add_claims,
+        _add_crate,
+    ):
         add(commands)
     return whole
 
@@ -37,6 +46,11 @@ def _add_restore(commands: Commands) -> None:
     )
     _add_degradation(parser)
     parser.add_argument(
+        "--estimate-noise",
+        action="store_true",
+        help="where the noise level is not known: estimate that of each image, and say it",
+    )
+    parser.add_argument(
         "--mask",
         type=Path,
         metavar="FILE",
@@ -53,6 +67,12 @@ def _add_restore(commands: Commands) -> None:
     )
     parser.add_argument(
         "--truth", type=Path, help="image or folder to compare with: prints PSNR and SSIM"
+    )
+    parser.add_argument(
+        "--certificate",
+        action="store_true",
+        help="write OUTPUT-certificate.json too: how the restoration ended, how near it is to a "
+        "zero of D + s^2 G, and what Theorem 1 says of that",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
     network = parser.add_argument_group("network")
@@ -146,7 +166,7 @@ def _add_verify(commands: Commands) -> None:
         "code, the configuration, and of networks and images where work/ is at hand. Exit status: "
         "0 all is ok, 1 something is not, 2 there is nothing to compare.",
     )
-    parser.add_argument("folder", type=Path, help="results/, or a copy of it")
+    parser.add_argument("folder", type=Path, help="results/, a copy of it, or an RO-Crate of it")
     parser.add_argument(
         "--configfile",
         type=Path,
@@ -156,6 +176,99 @@ def _add_verify(commands: Commands) -> None:
         help="what snakemake was given; without it config.yaml and config/*.yaml are tried",
     )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _add_conform(commands: Commands) -> None:
+    """Add ``conform``."""
+    parser = commands.add_parser(
+        "conform",
+        help="hold another implementation against the conformance kit",
+        description="Call an adapter's methods with the inputs of the kit and compare what they "
+        "return: where another implementation first departs from the protocol, and by how much. "
+        "Exit status: 0 all that is offered agrees, 1 something departs, 2 nothing can be "
+        "compared.",
+    )
+    parser.add_argument(
+        "adapter",
+        metavar="MODULE:CLASS",
+        help="a class of a file in the working folder, made without arguments: "
+        "examples.conform_scipy:Adapter, for example",
+    )
+    parser.add_argument(
+        "--case", nargs="+", metavar="ID", help="problems to compare (default: all thirteen)"
+    )
+    parser.add_argument(
+        "--kit", type=Path, metavar="FILE", help="(default: the one that comes with rglib)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _add_kit(commands: Commands) -> None:
+    """Add ``kit``."""
+    parser = commands.add_parser(
+        "kit",
+        help="compute the conformance kit anew",
+        description="Compute every tensor of the conformance kit with rglib and write the file. "
+        "Exit status: 0 it is written, 2 it cannot be.",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+
+def _add_claims(commands: Commands) -> None:
+    """Add ``claims``."""
+    parser = commands.add_parser(
+        "claims",
+        help="check claims, the paper's or others, on a table of results",
+        description="Check claims of a file on a CSV with a row for each method and problem, or "
+        "several that are averaged: which hold, and by how much. Exit status: 0 none that can be "
+        "evaluated fails, 1 one does, 2 nothing can be evaluated.",
+    )
+    parser.add_argument("table", type=Path, help="results.csv, or any such table")
+    parser.add_argument(
+        "--claims", type=Path, metavar="FILE", help="a YAML file (default: the paper's claims)"
+    )
+    parser.add_argument(
+        "--curves",
+        type=Path,
+        metavar="FILE",
+        help="a CSV that has a column `iteration` too, such as convergence.csv: for claims of how "
+        "fast something rises",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="what the table calls the columns that the claims name: method=algorithm",
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+
+
+def _add_crate(commands: Commands) -> None:
+    """Add ``crate``."""
+    parser = commands.add_parser(
+        "crate",
+        help="write the results of a run with their records as an RO-Crate",
+        description="Write a Workflow Run RO-Crate: the results that have records, the records, "
+        "the workflow, and what made them in terms that archives read. Needs rocrate. Exit "
+        "status: 0 it is written, 2 it cannot be.",
+    )
+    parser.add_argument("folder", type=Path, help="results/, or a copy of it")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to make")
+    parser.add_argument(
+        "--snakefile",
+        type=Path,
+        default=Path("Snakefile"),
+        metavar="FILE",
+        help="the workflow that made them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--license",
+        default="https://spdx.org/licenses/MIT",
+        metavar="URL",
+        help="of the results (default: %(default)s)",
+    )
 
 
 def _add_degradation(parser: argparse.ArgumentParser) -> None:

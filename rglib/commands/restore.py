@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from rglib.borders import continued
+from rglib.certificate import SUFFIX, Certificate, certified
 from rglib.commands import degradations, refused, say
 from rglib.commands.files import check_outputs, companion, targets
 from rglib.decoding import WHITE, ImageError
 from rglib.memory import IN_PARTS, check_memory, enough_for
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import WeightsError
+from rglib.noise import estimated_noise
 from rglib.photographs import (
     Photograph,
     check_format,
@@ -40,6 +42,7 @@ class Task:
     target: Path
     mask: Path | None
     truth: Path | None
+    certificate: Path | None
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,13 @@ def tasks_of(chosen: argparse.Namespace) -> list[Task]:
             target,
             mask=companion(chosen.mask, source, folder=chosen.input.is_dir()),
             truth=companion(chosen.truth, source, folder=chosen.input.is_dir()),
+            certificate=target.with_name(target.name + SUFFIX) if chosen.certificate else None,
         )
         for source, target in found.items()
     ]
     given = [path for task in tasks for path in (task.source, task.mask, task.truth) if path]
-    check_outputs(found.values(), inputs=given, overwrite=chosen.overwrite)
+    written = [path for task in tasks for path in (task.target, task.certificate) if path]
+    check_outputs(written, inputs=given, overwrite=chosen.overwrite)
     return tasks
 
 
@@ -160,16 +165,16 @@ def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
     """Restore one image, write it and return what there is to say about it."""
     work = work_of(task, chosen)
     began = time.monotonic()
-    x = prior.restore(
-        work.y,
-        work.problem,
-        like=chosen.problem,
-        progress=task.source.name,
-    )
+    x, certificate = _restored(work, prior, chosen, name=task.source.name)
     seconds = time.monotonic() - began
     x = x[..., : work.height, : work.width]
     write_photograph(task.target, work.photograph.with_pixels(x))
     said = f"{task.target}: {size_of(x)}, {seconds:.1f} s"
+    if chosen.estimate_noise:
+        said += f"; noise estimated at {work.problem.sigma:.4f}"
+    if task.certificate and certificate:
+        certificate.write(task.certificate)
+        said += f"; {certificate.said}"
     if work.truth is not None:
         start = observed(work.y, work.problem).x0[..., : work.height, : work.width]
         before, after = (
@@ -180,7 +185,32 @@ def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
     return said
 
 
+def _restored(
+    work: Work, prior: Prior, chosen: argparse.Namespace, *, name: str
+) -> tuple[Tensor, Certificate | None]:
+    """The image with its margin, and a certificate if one is asked for."""
+    if chosen.certificate:
+        return certified(prior, work.y, work.problem, like=chosen.problem, progress=name)
+    return prior.restore(work.y, work.problem, like=chosen.problem, progress=name), None
+
+
+def _with_noise(chosen: argparse.Namespace, y: Tensor) -> argparse.Namespace:
+    """The arguments, with the noise of an image y where it is to be estimated.
+
+    Raises:
+        ValueError: it is given too, or the image is incomplete.
+    """
+    if not chosen.estimate_noise:
+        return chosen
+    if chosen.noise is not None:
+        raise ValueError("--estimate-noise: leave it out where --noise says the level")
+    if chosen.mask is not None:
+        raise ValueError("--estimate-noise: not with --mask, missing pixels would count as noise")
+    return argparse.Namespace(**vars(chosen) | {"noise": estimated_noise(y)})
+
+
 def _degradation(task: Task, chosen: argparse.Namespace, y: Tensor) -> Degradation:
+    chosen = _with_noise(chosen, y)
     if task.mask is None:
         degradation = degradations.degradation_of(chosen)
         if degradation.task == "completion":

@@ -106,6 +106,7 @@ rule make_claims:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
+        claims=file_digest(SOURCE_ROOT / "rglib/paper_claims.yaml"),  # data, not code
         code=MADE_WITH("report_claims", **OF_TABLES),
     script:
         "../scripts/report_claims.py"
@@ -163,7 +164,7 @@ rule make_page:
         claims="results/claims.csv",
         observations=f"{RUN}/evaluation/observations",
         images=expand(f"{RUN}/evaluation/{{method}}_images", method=METHODS),
-        citation="CITATION.cff",
+        citation=workflow.source_path("../../CITATION.cff"),
     output:
         html="results/report.html",
         records=records("results/report.html"),

@@ -1,0 +1,69 @@
+"""``rglib claims``: check claims on a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+
+from rglib.claims import PAPER_CLAIMS, Claim, Claims, ClaimsError, Verdict, verdicts_text
+from rglib.commands import refused
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print the verdicts; return 0, 1 or 2 as the help says."""
+    try:
+        claims = Claims.read(chosen.claims or PAPER_CLAIMS)
+        numbers = claims.numbers(
+            chosen.table, curves=chosen.curves, columns=_columns(chosen.columns)
+        )
+    except ClaimsError as error:
+        return refused("claims", error)
+    verdicts = [claim.verdict(numbers) for claim in claims.claims]
+    as_text = _as_json if chosen.json else verdicts_text
+    print(as_text(claims.claims, verdicts))
+    found = {verdict.holds for verdict in verdicts}
+    if found == {None}:
+        return refused("claims", f"none can be evaluated on {chosen.table}")
+    return 1 if False in found else 0
+
+
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+    """``OURS=THEIRS`` as a mapping.
+
+    Raises:
+        ClaimsError: one is no such pair.
+    """
+    named = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not (ours and equals and theirs):
+            raise ClaimsError(f"--columns: {pair!r} must be OURS=THEIRS, as in method=algorithm")
+        named[ours] = theirs
+    return named
+
+
+def _as_json(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
+    """A list of objects; a margin that is not finite is its sign as a string, or null."""
+    return json.dumps(
+        [
+            {
+                "claim": claim.name,
+                "statement": claim.statement,
+                "holds": verdict.holds,
+                "found": verdict.found,
+                "margin": _margin(verdict.margin),
+                "unit": claim.unit,
+                "where": verdict.where,
+            }
+            for claim, verdict in zip(claims, verdicts, strict=True)
+        ],
+        indent=1,
+    )
+
+
+def _margin(margin: float) -> float | str | None:
+    if math.isinf(margin):
+        return "infinite" if margin > 0 else "-infinite"
+    return None if math.isnan(margin) else margin

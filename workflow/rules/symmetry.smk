@@ -1,0 +1,54 @@
+# Is G a gradient, and does D + s^2 G have one zero? One job for each method with a G, then a table.
+
+
+SYMMETRY_CODE = SCRIPT("symmetry", *networks_code("G"))
+
+
+localrules:
+    make_symmetry,
+
+
+rule symmetry_of_method:
+    input:
+        G=lambda wildcards: weights_of(stage_of(wildcards.method), ["G"])["G"],
+        test_set=f"{RUN}/test_set.json",
+    output:
+        table=f"{RUN}/symmetry/{{method}}.csv",
+        machine=f"{RUN}/symmetry/{{method}}.json",
+    log:
+        f"{RUN}/logs/symmetry_{{method}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/symmetry_{{method}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: config["threads"]["evaluate"]
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        symmetry=config["symmetry"],
+        s_255={id: config["problems"][id]["s_255"] for id in PROBLEMS if id not in OWN_PROBLEMS},
+        network=config["network"],
+        code=SYMMETRY_CODE,
+    script:
+        "../scripts/symmetry.py"
+
+
+rule make_symmetry:
+    input:
+        tables=of_descent(f"{RUN}/symmetry/{{method}}.csv"),
+        test_set=f"{RUN}/test_set.json",
+        cards=MODEL_CARDS,
+        machines=expand(f"{RUN}/symmetry/{{method}}.json", method=GD_METHODS),
+    output:
+        csv="results/symmetry.csv",
+        records=records("results/symmetry.csv"),
+    log:
+        f"{RUN}/logs/symmetry.log",
+    conda:
+        "../../environment.yml"
+    params:
+        configuration=CONFIGURATION,
+        sections=["symmetry"],
+        code=MADE_WITH("report_symmetry", stages=STAGES, also=[SYMMETRY_CODE]),
+    script:
+        "../scripts/report_symmetry.py"
