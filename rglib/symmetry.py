@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rglib.evaluation import GroundTruth, centre
+from rglib.evaluation import GroundTruth
 from rglib.fixed_point import Outcome, SemiImplicit, StoppingRule, root_mean_square, solve
+from rglib.images import centre
 from rglib.iterations import Gradient, RegularizedGradient
 from rglib.metrics import psnr
 from rglib.problems import DataGradient, Observation, SeededStep, observe_test_image

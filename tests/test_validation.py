@@ -424,6 +424,7 @@ REQUIRED = [
     and key[:-1] not in OPTIONAL_UNDER
     and key[0] not in ("weights", "ablations")
     and key[-1] not in ("cosine", "link", "forward_backward", "gradient_descent")
+    and key[-2:] != ("budget", "steps")  # minutes will do
 ]
 WRONG = [True, 3, float("nan"), float("inf"), "no such thing", [], [[]], {"a": 1}, {2: 3}]
 WRONG += [date(2024, 2, 29), b"bytes", ("a", "tuple"), {"a", "set"}, object()]

@@ -18,9 +18,9 @@ from deepinv.physics import LinearPhysics, NoiseModel
 from torch import Tensor, nn
 
 from rglib import priors
+from rglib.models import ROLE
 from rglib.operators import Operator
 from rglib.problems import PROBLEMS, Degradation, SeededImage, observe_image
-from rglib.validation import ROLE
 
 
 class GradientPrior(DeepinvPrior):  # type: ignore[misc]  # deepinv has no types
