@@ -183,7 +183,7 @@ def test_completion_has_no_border_and_the_nearest_settings(here, run):
         "b": "--border circular --problem completion90",
         "c": "--problem completion80",
     }.items():
-        done(run(f"restore y.png --mask m.png -o {name}.npy {options}"))
+        done(run(f"restore y.png --mask m.png -o {name}.npy --solver adam {options}"))
     a, b, c = (np.load(here / f"{name}.npy") for name in "abc")
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
@@ -192,11 +192,11 @@ def test_options_reach_the_prior(here, run, tiny_models):
     done(
         run(
             "restore one.png --problem sr2_bicubic_n0 --noise 0.03 --lr 0.07 --s 0.2 -o x.npy "
-            "--border circular --tile-above 5000 --method deqgd"
+            "--border circular --tile-above 5000 --method deqgd --solver adam"
         )
     )
     prior = rglib.load("deqgd", models=tiny_models, device="cpu")
-    prior = prior.adjusted(lr=0.07, s=0.2, iterations=3, tile_above=5000)
+    prior = prior.adjusted(solver="adam", lr=0.07, s=0.2, iterations=3, tile_above=5000)
     y = to_tensor(picture("one"))
     x = prior.restore(y, "sr2_bicubic_n0")
     assert np.array_equal(np.load(here / "x.npy"), x[0].permute(1, 2, 0).numpy())
