@@ -260,7 +260,7 @@ def test_packages_that_pass_on_their_modules_end(hashed, package):
 # --- rglib ----------------------------------------------------------------------------------------
 
 
-EVERY = ("all", "tune", "bound", "acceleration", "ablations")
+EVERY = ("all", "tune", "bound", "acceleration", "ablations", "symmetry")
 
 
 def planned(folder, targets=EVERY, overlays=()):
@@ -354,7 +354,13 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
     tuned = {
         f"tune_target target={task}" for task in ("completion", "deblurring", "super_resolution")
     }
-    with_networks = of("evaluate", "tune_target", "bound_of_method", "acceleration_in_training")
+    with_networks = of(
+        "evaluate",
+        "tune_target",
+        "bound_of_method",
+        "acceleration_in_training",
+        "symmetry_of_method",
+    )
     expected = {
         ("rglib/networks.py", "DRUNet.unet"): trainings() | with_networks,
         ("rglib/stages.py", "_health_images"): trainings(),
@@ -363,8 +369,11 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
         ("rglib/objectives/pnpreg.py", "PnPReG.__call__"): trainings("pnpreg"),
         ("rglib/restoration.py", "PnPADMM.restore"): by_admm | tuned,
         ("rglib/evaluation.py", "_gradient_descent"): descent | of("tune_target") - tuned,
-        ("rglib/fixed_point.py", "SemiImplicit.step"): of("acceleration_in_training")
-        | {job for job in descent if job.endswith("-semi_implicit")},
+        ("rglib/fixed_point.py", "SemiImplicit.step"): of(
+            "acceleration_in_training", "symmetry_of_method"
+        )
+        | {job for job in descent if not job.endswith("-adam")}
+        | of("tune_target") - tuned,
         ("rglib/acceleration_training.py", "measure"): of("acceleration_in_training"),
         ("rglib/tuning.py", "tune"): of("tune_target"),
         ("rglib/bound.py", "measure"): of("bound_of_method"),

@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 def config(**settings):
     made = deepcopy(DEFAULT)
-    made["evaluation"]["iterations"] = 6
+    made["evaluation"] |= {"solver": "adam", "iterations": 6, "tolerance": None, "average": False}
     made["tuning"] |= settings
     return made
 
