@@ -27,6 +27,7 @@ NAMES = {  # what stands for the names that a section is free to choose
     "weights": "<stage>",
     "ablations": "<ablation>",
     "problems": "<problem>",
+    "variants": "<variant>",
 }
 
 Schema = Mapping[str, Any]
