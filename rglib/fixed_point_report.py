@@ -13,7 +13,15 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from rglib.at_zeros import HELD_OUT
-from rglib.figures import CM, CURVE_STYLES, STYLE, TEXT_WIDTH, new_figure, write_foot
+from rglib.figures import (
+    CM,
+    CURVE_STYLES,
+    DEEPEST_DB,
+    STYLE,
+    TEXT_WIDTH,
+    new_figure,
+    write_foot,
+)
 from rglib.provenance import Provenance
 from rglib.results import MINUS, ResultsError, footnotes
 
@@ -90,6 +98,8 @@ def _number(values: pd.Series, name: str) -> str:
 def study_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -> Figure:
     """Draw the mean PSNR over the minutes and over the calls, a line per variant, a dot per seed.
 
+    The axes end `DEEPEST_DB` under the best look, and a training that is worse leaves them.
+
     Raises:
         ResultsError: there are more variants than styles.
     """
@@ -108,6 +118,7 @@ def study_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -
         right.set_xlabel("calls of G")
         right.set_xscale("symlog", linthresh=100)
         left.set_ylabel("mean PSNR at the zeros (dB), ours")
+        left.set_ylim(bottom=looks["all twelve"].max() - DEEPEST_DB)
         figure.legend(
             *left.get_legend_handles_labels(),
             loc="lower center",
@@ -190,14 +201,14 @@ def _draw(
 ) -> None:
     colour, marker, line = style
     over_seeds = looks.groupby("minutes")[[cost, "all twelve"]].mean()
-    axes.plot(over_seeds[cost], over_seeds["all twelve"], color=colour, linestyle=line, linewidth=1)
+    common: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3}
     axes.plot(
-        looks[cost],
-        looks["all twelve"],
-        color=colour,
-        marker=marker,
-        markersize=3,
-        linestyle="none",
+        over_seeds[cost],
+        over_seeds["all twelve"],
+        linestyle=line,
+        linewidth=1,
         label=label,
+        **common,
     )
+    axes.plot(looks[cost], looks["all twelve"], linestyle="none", alpha=0.4, **common)
     axes.grid(color="0.9", linewidth=0.5)

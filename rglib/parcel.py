@@ -92,7 +92,7 @@ def _pack(options: argparse.Namespace) -> str:
         limit=int(options.mib * MIB),
     )
     return (
-        f"{options.folder}: {parcel.bytes / MIB:.1f} MiB, {parcel.images} of "
+        f"{options.folder}: {parcel.size / MIB:.1f} MiB, {parcel.images} of "
         f"{parcel.images_in_all} training images"
     )
 
@@ -120,9 +120,9 @@ def configuration(overlays: Sequence[Path]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Parcel:
-    """What was packed: bytes in all, and training images of those there are."""
+    """What was packed: its size in bytes, and training images of those there are."""
 
-    bytes: int
+    size: int
     images: int
     images_in_all: int
 

@@ -49,7 +49,7 @@ def test_a_parcel_holds_the_code_the_plan_a_network_and_images_as_they_are(photo
     made = pack(folder, tiny_on(photographs))
     assert made.images == made.images_in_all == 4
     there = files(folder)
-    assert made.bytes == sum((folder / name).stat().st_size for name in there) < 64 * MIB
+    assert made.size == sum((folder / name).stat().st_size for name in there) < 64 * MIB
     for package in ("rglib", "benchmarks"):
         assert {str(path) for path in Path(package).rglob("*.py")} <= there
     assert {"weights/rerg_G.safetensors", "weights/settings.json"} <= there
@@ -74,9 +74,9 @@ def test_images_with_most_pixels_in_a_byte_go_first_and_nothing_exceeds_the_limi
     photographs, tmp_path
 ):
     whole = pack(tmp_path / "whole", tiny_on(photographs))
-    limit = whole.bytes - 1000  # the noisy one has 200 KB
+    limit = whole.size - 1000  # the noisy one has 200 KB
     made = pack(tmp_path / "small", tiny_on(photographs), limit=limit)
-    assert made.bytes <= limit and made.images == 3
+    assert made.size <= limit and made.images == 3
     assert not any("a_noisy" in name for name in files(tmp_path / "small"))
     with pytest.raises(ParcelError, match="no training image fits"):
         pack(tmp_path / "tight", tiny_on(photographs), limit=MIB)

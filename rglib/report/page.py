@@ -62,7 +62,7 @@ def write_page(material: Material, path: Path) -> None:
     """Write the page and its record.
 
     Raises:
-        rglib.images.ImageError: a restored image is missing or cannot be read.
+        rglib.decoding.ImageError: a restored image is missing or cannot be read.
     """
     write_text(render(material), path, title=TITLE, provenance=material.provenance)
 

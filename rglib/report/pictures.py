@@ -100,7 +100,7 @@ def collect(results: pd.DataFrame, *, images: Path, labels: Mapping[str, str]) -
         labels: readable names of the methods, by id, in the order of the views.
 
     Raises:
-        rglib.images.ImageError: an image is missing or cannot be read.
+        rglib.decoding.ImageError: an image is missing or cannot be read.
     """
     names = list(dict.fromkeys(results["image"]))
     shown = names[:IMAGES_SHOWN]
