@@ -41,7 +41,7 @@ Parts = tuple[str, ...]  # of a dotted name
 Table = tuple[str, str]  # a module, and the name of a dict in it
 
 
-def code_hash(entries: str, *, root: Path | None = None) -> str:
+def code_hash(entries: str, *, root: Path | None = None, script: Path | None = None) -> str:
     """Hash what the entry points compute.
 
     Args:
@@ -52,6 +52,7 @@ def code_hash(entries: str, *, root: Path | None = None) -> str:
             words; a dict of which nothing is said counts as a whole.
         root: the folder that holds scripts and all modules, by default the working folder. There
             rglib, and elsewhere where a folder has none, is the one that runs.
+        script: where the script lies if not there, as in a workflow that is deployed.
 
     Returns:
         12 hexadecimal digits. Like `ast.dump`, they may differ between versions of Python.
@@ -61,7 +62,7 @@ def code_hash(entries: str, *, root: Path | None = None) -> str:
         ValueError: what is said to be a dict is none that is written out, or lacks a key.
         SyntaxError: one of the files cannot be parsed.
     """
-    reach = _Reach.of(entries, root)
+    reach = _Reach.of(entries, root, script)
     digest = hashlib.sha256()
     for name in sorted(reach.counted):
         module, counted = reach.modules[name], reach.counted[name]
@@ -363,6 +364,7 @@ class _Reach:
 
     root: Path | None
     chosen: Mapping[Table, Sequence[str]]
+    script: Path | None = None
     modules: dict[str, _Module] = field(default_factory=dict)
     counted: dict[str, dict[_Part, None]] = field(default_factory=dict)
     data: set[Path] = field(default_factory=set)
@@ -372,13 +374,13 @@ class _Reach:
     _paths: dict[str, Path | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, entries: str, root: Path | None) -> _Reach:
+    def of(cls, entries: str, root: Path | None, script: Path | None = None) -> _Reach:
         words = entries.split()
         chosen: dict[Table, set[str]] = {}
         for choice in filter(None, map(_CHOICE.fullmatch, words)):
             keys = chosen.setdefault((choice["module"], choice["table"]), set())
             keys |= set(filter(None, choice["keys"].split(",")))
-        reach = cls(root, {table: sorted(keys) for table, keys in chosen.items()})
+        reach = cls(root, {table: sorted(keys) for table, keys in chosen.items()}, script)
         for word in words:
             if not _CHOICE.fullmatch(word):
                 reach._enter(word)
@@ -416,7 +418,7 @@ class _Reach:
     def _find(self, name: str) -> Path | None:
         if name.endswith(".py"):
             script = (self.root or Path.cwd()) / name
-            return script if script.is_file() else None
+            return script if script.is_file() else self.script
         parts = name.split(".")
         root = self.root or Path.cwd()
         installed = parts[0] == "rglib" and (self.root is None or not (root / "rglib").is_dir())

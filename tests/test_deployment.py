@@ -58,7 +58,7 @@ def test_the_configuration_that_is_deployed_starts_from_the_networks_that_ship(d
     (tmp_path / "weights").symlink_to(ROOT / "weights")
     status, said = deployed(configuration, "tables")
     assert status == 0, said
-    assert "given_mtdeq" in said and "work/mine/models/rerg/G.safetensors" in said
+    assert "given_mtdeq" in said and "work/mine/logs/train_rerg.log" in said
 
 
 def test_a_mistake_is_named_there_too(deployed):

@@ -234,7 +234,7 @@ def skip(folder, group):
         run = trainer(folder / broken, replace(STAGE, objective=objective), processes=group)
         seen[broken] = []
         for _ in range(6):
-            run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
+            run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0, run.processes.share))
             seen[broken].append((run.parameters[0].detach().clone(), run.skipped_in_a_row))
     return seen
 

@@ -36,15 +36,13 @@ SETTINGS = {"gradient_descent": "problems", "pnp_admm": "admm"}  # the section e
 hashed = cache(code_hash)  # of the same few scripts, for many jobs
 
 
-def CODE(*entries):
-    """What entry points compute, by their names: as a parameter, changed code reruns its rule."""
-    together = " ".join(entries)
-    return {together: hashed(together)}
-
-
 def SCRIPT(name, *choices):
-    """The code of a script, with what `one_of` says of it and with code of one's own."""
-    return CODE(f"workflow/scripts/{name}.py", *choices)
+    """The code of a script, with what `one_of` says of it and with code of one's own, by its names.
+
+    As a parameter, changed code reruns its rule.
+    """
+    entries = " ".join([f"workflow/scripts/{name}.py", *choices])
+    return {entries: hashed(entries, script=Path(workflow.source_path(f"../scripts/{name}.py")))}
 
 
 def one_of(table, *names):
@@ -70,7 +68,7 @@ def definition_of(problem):
         return {}
     own = {key: entry[key] for key in ("degradation", "options") if key in entry}
     files = contents(files_in(own.get("options", {})))
-    return own | {"code": CODE(own["degradation"]), "files": files}
+    return own | {"code": {own["degradation"]: hashed(own["degradation"])}, "files": files}
 
 
 PROBLEMS = {problem: definition_of(problem) for problem in config["problems"]}
