@@ -14,6 +14,8 @@ CHATTER = "Select jobs to execute..."
 
 class LineForEachJob(logging.Filter):
     def filter(self, record):
+        if workflow.dryrun:  # is known only once the rules are read
+            return True
         event, told = get_event(record), vars(record)
         if event in (LogEvent.JOB_STARTED, LogEvent.JOB_FINISHED):
             return False
@@ -24,7 +26,7 @@ class LineForEachJob(logging.Filter):
         return record.msg != CHATTER
 
 
-if workflow.is_main_process and not workflow.dryrun:
+if workflow.is_main_process:
     logger.addFilter(LineForEachJob())
 
 
