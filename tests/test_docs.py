@@ -93,6 +93,8 @@ def test_the_notebook_is_kept_without_what_it_shows():
 def test_the_targets_that_pages_name_can_be_planned(tmp_path):
     project = Project.copied(tmp_path / "project")
     (project / "config/mine.yaml").write_text("stages: { rerg: { options: { link: 0.2 } } }\n")
+    for published in ("drunet_color.pth", "ReG.pth"):  # which a reader has fetched
+        (project / published).touch()
     seen = set()
     for param in commands("snakemake"):
         chosen = get_argument_parser().parse_args(param.values[0])
