@@ -267,7 +267,9 @@ def test_the_convergence_starts_at_the_starting_point(finished):
 )
 def test_every_text_says_what_made_it(finished, name):
     text = (finished / "results" / name).read_text(encoding="utf-8")
-    for fact in ("Run test, configuration ", "embedded test photographs", "8-8-8-8", "Machine: "):
+    brief = ("Run test, ", "embedded test photographs", "8-8-8-8", "record beside the CSV")
+    long = ("Run test, configuration ", "embedded test photographs", "8-8-8-8", "Machine: ")
+    for fact in long if name == "claims.md" else brief:
         assert fact in text
 
 

@@ -36,6 +36,10 @@ SETTINGS = {"gradient_descent": "problems", "pnp_admm": "admm"}  # the section e
 hashed = cache(code_hash)  # of the same few scripts, for many jobs
 
 
+# By its name alone where it lies in the working folder, so that a project that moved runs nothing again.
+CITATION = "CITATION.cff" if exists("CITATION.cff") else workflow.source_path("../../CITATION.cff")
+
+
 def SCRIPT(name, *choices):
     """The code of a script, with what `one_of` says of it and with code of one's own, by its names.
 

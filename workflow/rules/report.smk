@@ -164,7 +164,7 @@ rule make_page:
         claims="results/claims.csv",
         observations=f"{RUN}/evaluation/observations",
         images=expand(f"{RUN}/evaluation/{{method}}_images", method=METHODS),
-        citation=workflow.source_path("../../CITATION.cff"),
+        citation=CITATION,
     output:
         html="results/report.html",
         records=records("results/report.html"),
