@@ -105,7 +105,8 @@ def test_changed_code_of_ones_own_reruns_what_depends_on_it(finished, tmp_path):
     solver = finished.copy(tmp_path / "solver")
     solver.append("examples/heavy_ball.py", "CHANGED = 1")
     trained = {f"train_{stage}" for stage in ("mtdeq", "rg1", "deqgd", "rerg", "huber")}
-    assert planned(solver) == {*trained, *evaluate(*METHODS, "huber"), *report}
+    by_descent = [method for method in (*METHODS, "huber") if method != "gauss"]  # or trained so
+    assert planned(solver) == {*trained, *evaluate(*by_descent), *report}
     problem = finished.copy(tmp_path / "problem")
     problem.append("examples/motion.py", "CHANGED = 1")
     assert planned(problem) == {"observations", *evaluate(*METHODS, "huber"), *report}
