@@ -71,7 +71,8 @@ class DRUNet(nn.Module):
         """(B, in_channels, H, W) -> (B, 3, H, W) float32."""
         height, width = x.shape[-2:]
         padding = (0, -width % PAD_TO, 0, -height % PAD_TO)
-        x = functional.pad(x, padding, mode="replicate")
+        if any(padding):  # torch.compile mistakes the memory layout of padding by nothing
+            x = functional.pad(x, padding, mode="replicate")
         device = x.device.type
         x = x.to(self.m_head.weight.dtype, memory_format=torch.channels_last)
         low = self.arithmetic != torch.float32
