@@ -4,9 +4,9 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from rglib.ablations import overlaid
+from rglib.plan.ablations import overlaid
 from rglib.files import check_writable
-from rglib.validation import ConfigurationError, check
+from rglib.plan.check import ConfigurationError, check
 
 min_version("9.14")
 

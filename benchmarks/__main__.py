@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.subjects import Setup
 from benchmarks.table import Row, circumstances, write
-from rglib import configuration
+from rglib.core.devices import device_named
 from rglib.files import check_writable
 
 # Modules of this package, imported when they are measured: not every machine has all they need.
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     check_writable([options.out])
     torch.set_num_threads(options.threads)
     setup = Setup(
-        device=configuration.device(options.device),
+        device=device_named(options.device),
         rounds=options.rounds or (2 if options.quick else 7),
         least=0.001 if options.quick else 0.1,
         quick=options.quick,

@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.subjects import PRECISIONS, Case, Setup, frozen, network
 from benchmarks.table import Row
 from benchmarks.timing import Measured, Value, Work, in_turns, rate, ratio, seconds
-from rglib.networks import DRUNet, channels_last
-from rglib.provenance import PAPER_NETWORK, Network
+from rglib.core.networks import DRUNet, channels_last
+from rglib.records.provenance import PAPER_NETWORK, Network
 
 SECTION = "convolutions"
 Layer = nn.Conv2d | nn.ConvTranspose2d

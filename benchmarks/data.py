@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.subjects import PRECISIONS, Case, Setup, network, shipped_size
 from benchmarks.table import Row
 from benchmarks.timing import Work, in_turns, rate, ratio
-from rglib.datasets import resolve
-from rglib.images import CropSampler, PatchStore, build_store
-from rglib.objectives.denoising import Denoising
-from rglib.objectives.losses import Batch
+from rglib.data.datasets import resolve
+from rglib.data.images import CropSampler, PatchStore, build_store
+from rglib.training.objectives.denoising import Denoising
+from rglib.training.objectives.losses import Batch
 
 SECTION = "data"
 DATASET = "embedded_train"

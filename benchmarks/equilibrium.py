@@ -1,10 +1,10 @@
 """Updates of G at fixed points with kept iterates, beside those that look for x_g every time.
 
-*kept* is `rglib.kept`: batches live for 16 visits, 24 steps of semi_implicit on the first and 3 on
-each later one, and back-propagation through the semi-implicit step. *to the fixed point* takes as
-many calls of G from the start as the networks that ship needed in the mean when they were trained,
-with semi_implicit and with deepinv's ``GD`` under ``DEQConfig(jacobian_free=True)``. All have
-rglib's network in bfloat16, the same batch and no optimiser.
+*kept* is `rglib.core.kept`: batches live for 16 visits, 24 steps of semi_implicit on the first and
+3 on each later one, and back-propagation through the semi-implicit step. *to the fixed point* takes
+as many calls of G from the start as the networks that ship needed in the mean when they were
+trained, with semi_implicit and with deepinv's ``GD`` under ``DEQConfig(jacobian_free=True)``. All
+have rglib's network in bfloat16, the same batch and no optimiser.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from benchmarks.subjects import Case, Setup, network, shipped_size
 from benchmarks.table import Row
 from benchmarks.timing import Work, in_turns, ratio, seconds
 from benchmarks.training import NOT_INSTALLED, OBJECTIVES, Step, of_length
-from rglib.fixed_point import SemiImplicit
-from rglib.fixed_point_study import Calls
-from rglib.kept import Keep, Pool
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch
-from rglib.provenance import Network
+from rglib.core.fixed_point import SemiImplicit
+from rglib.core.kept import Keep, Pool
+from rglib.records.provenance import Network
+from rglib.studies.fixed_points import Calls
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Batch
 
 SECTION = "equilibrium"
 CALLS = 70  # of G to a fixed point, mean: results/published/acceleration_training.csv, DEQGD

@@ -1,10 +1,10 @@
 """Iterations per second of gradient descent with metrics, rglib's beside a plain loop's.
 
-*rglib* is `rglib.restoration.GradientDescent` with Adam, the network as `for_inference` makes it,
-PSNR of every iterate and SSIM of the first and the last, as `rglib.evaluation` records them.
-*plain* is `benchmarks.plain.descend`: what PnP-ReG's script does, with PSNR and SSIM of every
-iterate; also with PSNR alone, so that the price of the metrics shows. The script computes its
-metrics with OpenCV, which is none of the dependencies: here scikit-image computes the same.
+*rglib* is `rglib.core.algorithms.GradientDescent` with Adam, the network as `for_inference` makes
+it, PSNR of every iterate and SSIM of the first and the last, as `rglib.restoration.evaluation`
+records them. *plain* is `benchmarks.plain.descend`: what PnP-ReG's script does, with PSNR and SSIM
+of every iterate; also with PSNR alone, so that the price of the metrics shows. The script computes
+its metrics with OpenCV, which is none of the dependencies: here scikit-image computes the same.
 
 Both do the same iterations, one of each of the eight transforms, of the same problem, and reach the
 same image, up to rounding (``tests/test_benchmarks.py``).
@@ -22,12 +22,12 @@ from benchmarks.convolutions import flops, matrix_product
 from benchmarks.subjects import PRECISIONS, Setup, frozen, middle
 from benchmarks.table import Row
 from benchmarks.timing import Value, Work, in_turns, rate, ratio, seconds
-from rglib.evaluation import Curves
-from rglib.fixed_point import Adam
-from rglib.metrics import ssim
-from rglib.problems import Observation, observe_test_image
-from rglib.provenance import Network
-from rglib.restoration import GradientDescent
+from rglib.core.algorithms import GradientDescent
+from rglib.core.fixed_point import Adam
+from rglib.core.metrics import ssim
+from rglib.core.problems import Observation, observe_test_image
+from rglib.records.provenance import Network
+from rglib.restoration.evaluation import Curves
 
 SECTION = "evaluation"
 PROBLEM = "deblur_s1.6"

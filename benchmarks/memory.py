@@ -19,11 +19,11 @@ import torch
 from benchmarks import training
 from benchmarks.subjects import Case, Setup, frozen, middle, network, shipped_size
 from benchmarks.table import Row
-from rglib import configuration
-from rglib.evaluation import Curves
-from rglib.fixed_point import Adam
-from rglib.problems import observe_test_image
-from rglib.restoration import GradientDescent
+from rglib.core.algorithms import GradientDescent
+from rglib.core.devices import device_named
+from rglib.core.fixed_point import Adam
+from rglib.core.problems import observe_test_image
+from rglib.restoration.evaluation import Curves
 
 SECTION = "memory"
 WORKS = ("evaluation", "training step")
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(peak(options.what, options.iterations, configuration.device(options.device)))
+    print(peak(options.what, options.iterations, device_named(options.device)))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rglib.problems import Observation
-from rglib.restoration import DIHEDRAL
+from rglib.core.algorithms import DIHEDRAL
+from rglib.core.problems import Observation
 
 Metric = Callable[[Tensor, Tensor], float]  # of an iterate and the ground truth, (1, 3, H, W)
 

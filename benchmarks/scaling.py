@@ -24,11 +24,11 @@ from torch.multiprocessing.spawn import spawn
 
 from benchmarks.subjects import PhotographCrops
 from benchmarks.timing import CPU, Time, timed
-from rglib import configuration
-from rglib.networks import build, load_into
-from rglib.processes import ALONE, Group, Processes
-from rglib.provenance import machine
-from rglib.training import Trainer
+from rglib.core.networks import build, load_into
+from rglib.records.provenance import machine
+from rglib.training import factory
+from rglib.training.processes import ALONE, Group, Processes
+from rglib.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = {"P": "mtdeq_P", "G": "pnpreg_G"}  # under weights/: fixed points end as in a training
@@ -38,7 +38,7 @@ def trainer(name: str, folder: Path, processes: Processes) -> Trainer:
     """A trainer of a stage of config.yaml, in float32, from the weights the project ships."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     entry = config["stages"][name]
-    stage = replace(configuration.stage(entry, config, seed=0), log_every=sys.maxsize)
+    stage = replace(factory.stage(entry, config, seed=0), log_every=sys.maxsize)
     networks = {role: build(role, **config["network"]) for role in stage.objective.learns}
     for role, network in networks.items():
         load_into(network, ROOT / "weights" / f"{STARTS[role]}.safetensors")

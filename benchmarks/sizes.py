@@ -17,7 +17,7 @@ from benchmarks.convolutions import forward
 from benchmarks.subjects import Case, Setup, frozen
 from benchmarks.table import Row
 from benchmarks.timing import Measured, Work, in_turns, rate, ratio, seconds
-from rglib.provenance import PAPER_NETWORK, Network
+from rglib.records.provenance import PAPER_NETWORK, Network
 
 SECTION = "sizes"
 

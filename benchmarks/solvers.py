@@ -16,13 +16,13 @@ from torch import Tensor
 from benchmarks.subjects import METHOD, Setup, frozen, middle, shipped_size
 from benchmarks.table import Row
 from benchmarks.timing import Spread
-from rglib.evaluation import restorer
-from rglib.fixed_point import solver_named
-from rglib.iterations import Gradient
-from rglib.metrics import psnr
-from rglib.models import Models
-from rglib.problems import Observation, observe_test_image
-from rglib.restoration import GradientDescent
+from rglib.core.algorithms import GradientDescent
+from rglib.core.fixed_point import solver_named
+from rglib.core.maps import Gradient
+from rglib.core.metrics import psnr
+from rglib.core.problems import Observation, observe_test_image
+from rglib.restoration.evaluation import restorer
+from rglib.restoration.weights_folder import Models
 
 SECTION = "solvers"
 PROBLEMS = ("completion80", "deblur_s1.6", "sr2_bicubic_n0.01")

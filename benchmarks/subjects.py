@@ -10,10 +10,10 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from rglib.images import to_tensor
-from rglib.models import Models
-from rglib.networks import DRUNet, build, for_inference, load_into
-from rglib.provenance import PAPER_NETWORK, Network
+from rglib.core.networks import DRUNet, build, for_inference, load_into
+from rglib.data.images import to_tensor
+from rglib.records.provenance import PAPER_NETWORK, Network
+from rglib.restoration.weights_folder import Models
 
 METHOD = "rerg"  # whose shipped networks are used where they are of the size asked for
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.timing import Measured, Value
 from rglib.files import replacing
-from rglib.provenance import code_version, machine
+from rglib.records.provenance import code_version, machine
 
 TIMERS = {"cpu": "CPU time", "clock": "on the clock", "": "value"}
 

@@ -2,9 +2,9 @@
 
 *deepinv* is `benchmarks.with_deepinv`: its ``PGD`` for f and its ``GD`` for g, each with
 ``DEQConfig(jacobian_free=True)``, around `benchmarks.plain.PlainDRUNet`. *rglib* is
-`rglib.objectives.equilibrium.Equilibrium`. Both start from the same point, take the same number of
-iterations with the same operator, and end with the backward pass of the same losses: the same
-gradients up to rounding (``tests/test_benchmarks.py``). deepinv has no Adam on the image, so
+`rglib.training.objectives.equilibrium.Equilibrium`. Both start from the same point, take the same
+number of iterations with the same operator, and end with the backward pass of the same losses: the
+same gradients up to rounding (``tests/test_benchmarks.py``). deepinv has no Adam on the image, so
 that both descend with the plain step of eq. (14); no image rests, and no optimiser takes a step.
 
 One row has deepinv around rglib's network: what the loop alone costs. The last rows add what else
@@ -23,11 +23,11 @@ from benchmarks.plain import PlainDRUNet
 from benchmarks.subjects import Case, Setup, network
 from benchmarks.table import Row
 from benchmarks.timing import Work, in_turns, ratio, seconds
-from rglib.fixed_point import Adam, Map, SemiImplicit, StoppingRule
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch, Statistic
-from rglib.problems import Deblurring, Degradation, Randomness, TrainingDistribution
-from rglib.provenance import PAPER_NETWORK, Network
+from rglib.core.fixed_point import Adam, Map, SemiImplicit, StoppingRule
+from rglib.core.problems import Deblurring, Degradation, Randomness, TrainingDistribution
+from rglib.records.provenance import PAPER_NETWORK, Network
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Batch, Statistic
 
 SECTION = "training"
 NOT_INSTALLED = "not measured: deepinv is not installed"

@@ -1,9 +1,9 @@
 """Whole updates of training, as shares of the rate of a matrix product measured in the same run.
 
 The network is that of ``config/gpu_quarter.yaml``, with random weights. An *update* is what
-`rglib.training.Trainer` does: draws, forward, backward, optimiser and the average of the weights;
-at fixed points with kept iterates, over their visits. In a *compiled update* torch.compile has
-fused the networks, which is tried on a GPU alone. FLOP are those of convolutions and matrix
+`rglib.training.trainer.Trainer` does: draws, forward, backward, optimiser and the average of the
+weights; at fixed points with kept iterates, over their visits. In a *compiled update* torch.compile
+has fused the networks, which is tried on a GPU alone. FLOP are those of convolutions and matrix
 products, Muon's among them, as PyTorch counts them.
 """
 
@@ -21,15 +21,15 @@ from benchmarks.convolutions import flops, matrix_product
 from benchmarks.subjects import Case, PhotographCrops, Setup
 from benchmarks.table import Row
 from benchmarks.timing import Work, in_turns, rate, ratio, seconds
-from rglib.fixed_point import SemiImplicit
-from rglib.kept import Keep
-from rglib.networks import build
-from rglib.objectives.denoising import Denoising
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Objective
-from rglib.objectives.score_start import ScoreStart
-from rglib.provenance import Network
-from rglib.training import Cosine, Stage, Trainer
+from rglib.core.fixed_point import SemiImplicit
+from rglib.core.kept import Keep
+from rglib.core.networks import build
+from rglib.records.provenance import Network
+from rglib.training.objectives.denoising import Denoising
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Objective
+from rglib.training.objectives.score_start import ScoreStart
+from rglib.training.trainer import Cosine, Stage, Trainer
 
 SECTION = "updates"
 NETWORK = Network(widths=(64, 128, 256, 512), blocks=1)

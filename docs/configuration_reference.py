@@ -16,8 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from tabulate import tabulate
 
-from rglib.ablations import overlaid
-from rglib.validation import BOUNDS, TYPES
+from rglib.plan.ablations import overlaid
+from rglib.plan.check import BOUNDS, TYPES
 
 ROOT = Path(__file__).parent.parent
 FILES = ("workflow/schemas/config.schema.yaml", "config.yaml", "config/paper.yaml")

@@ -8,10 +8,10 @@ import torch
 from deepinv.optim import FISTA, GD, L2, PGD, RED, PnP, Tikhonov, TVPrior
 from tabulate import tabulate
 
-from rglib.fixed_point import slope
-from rglib.images import to_tensor
+from rglib.core.fixed_point import slope
+from rglib.core.metrics import psnr
+from rglib.data.images import to_tensor
 from rglib.integrations import deepinv as rg
-from rglib.metrics import psnr
 
 PHOTOGRAPH = to_tensor(skimage.data.astronaut()[:128, 160:288])
 PROBLEMS = {"deblur_s1.6": 2.55 / 255, "sr2_bicubic_n0.01": 2.55 / 255, "completion80": 1 / 255}

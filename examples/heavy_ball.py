@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rglib.fixed_point import Map
+from rglib.core.fixed_point import Map
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 from torch.nn.functional import huber_loss
 
-from rglib.fixed_point import StoppingRule, solve, solver_named
-from rglib.iterations import GradientStep, RegularizedGradient
-from rglib.objectives.losses import Batch, Losses, Networks
-from rglib.problems import DataGradient, TrainingDistribution, observe
+from rglib.core.fixed_point import StoppingRule, solve, solver_named
+from rglib.core.maps import GradientStep, RegularizedGradient
+from rglib.core.problems import DataGradient, TrainingDistribution, observe
+from rglib.training.objectives.losses import Batch, Losses, Networks
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rglib.operators import Blur, Operator
-from rglib.problems import Randomness
+from rglib.core.operators import Blur, Operator
+from rglib.core.problems import Randomness
 
 
 @dataclass(frozen=True)

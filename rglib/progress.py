@@ -1,7 +1,7 @@
 """How far long work is, and how much longer it takes: a bar on a terminal, lines in a log.
 
 Nothing here moves a number: a change of this module makes no result stale, see
-`rglib.definitions.MODULES_WITHOUT_NUMBERS`.
+`rglib.records.code_hash.MODULES_WITHOUT_NUMBERS`.
 """
 
 from __future__ import annotations

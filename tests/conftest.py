@@ -17,10 +17,10 @@ import torch
 import yaml
 from hypothesis import settings
 
-from rglib.datasets import mirror_folders, resolve
-from rglib.images import read_image, to_tensor
-from rglib.models import write_settings
-from rglib.networks import build, save_weights
+from rglib.core.networks import build, save_weights
+from rglib.data.datasets import mirror_folders, resolve
+from rglib.data.images import read_image, to_tensor
+from rglib.restoration.weights_folder import write_settings
 
 # the speed of a machine proves nothing, and CI must not fail by chance
 settings.register_profile("rglib", deadline=None, derandomize=True)

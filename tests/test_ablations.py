@@ -13,16 +13,22 @@ import torch
 import yaml
 from toys import toy_provenance
 
-from rglib.ablation_table import ablation_table, ablations_markdown, descriptions
-from rglib.ablations import active, expanded, left_out, overlaid, references
-from rglib.fixed_point import StoppingRule
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch
-from rglib.problems import Completion, SeededStep, SuperResolution, TrainingDistribution, observe
-from rglib.provenance import configuration_hash
-from rglib.results import RESULT_COLUMNS, summarise, write_csv
-from rglib.stages import StageSettings
-from rglib.validation import ConfigurationError, check
+from rglib.core.fixed_point import StoppingRule
+from rglib.core.problems import (
+    Completion,
+    SeededStep,
+    SuperResolution,
+    TrainingDistribution,
+    observe,
+)
+from rglib.plan.ablations import active, expanded, left_out, overlaid, references
+from rglib.plan.check import ConfigurationError, check
+from rglib.records.provenance import configuration_hash
+from rglib.report.ablations import ablation_table, ablations_markdown, descriptions
+from rglib.report.evaluations import RESULT_COLUMNS, summarise, write_csv
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Batch
+from rglib.training.stage import StageSettings
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())

@@ -15,10 +15,19 @@ from matplotlib.text import Text
 from PIL import Image
 from toys import toy_provenance
 
-from rglib import acceleration_training
-from rglib.ablations import overlaid
-from rglib.acceleration import SOLVERS, copies, copy_name
-from rglib.acceleration_report import (
+from rglib.core.fixed_point import solver_named
+from rglib.core.maps import RegularizedGradient
+from rglib.core.operators import Mask
+from rglib.core.problems import DataGradient, KernelBlur
+from rglib.data.images import ImageError, write_png
+from rglib.data.manifest import ImageFile, Manifest
+from rglib.files import file_digest
+from rglib.plan.ablations import overlaid
+from rglib.plan.acceleration import SOLVERS, copies, copy_name
+from rglib.plan.check import ConfigurationError, check
+from rglib.plan.variants import expanded
+from rglib.records.provenance import configuration_hash
+from rglib.report.acceleration import (
     acceleration_figure,
     acceleration_markdown,
     acceleration_table,
@@ -30,22 +39,13 @@ from rglib.acceleration_report import (
     summary,
     title,
 )
-from rglib.acceleration_training import CALLS_BEFORE, measure
-from rglib.evaluation import check_sizes, read_test_images
-from rglib.figures import FOOT_SIZE, save
-from rglib.files import file_digest
-from rglib.fixed_point import solver_named
-from rglib.images import ImageError, write_png
-from rglib.iterations import RegularizedGradient
-from rglib.manifest import ImageFile, Manifest
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch
-from rglib.operators import Mask
-from rglib.problems import DataGradient, KernelBlur
-from rglib.provenance import configuration_hash
-from rglib.results import CURVE_COLUMNS, ResultsError, paper_problems, write_csv
-from rglib.validation import ConfigurationError, check
-from rglib.variants import expanded
+from rglib.report.evaluations import CURVE_COLUMNS, ResultsError, paper_problems, write_csv
+from rglib.report.figures import FOOT_SIZE, save
+from rglib.restoration.evaluation import check_sizes, read_test_images
+from rglib.studies import acceleration as acceleration_training
+from rglib.studies.acceleration import CALLS_BEFORE, measure
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Batch
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())

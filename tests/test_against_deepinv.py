@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rglib.__main__ import main
-from rglib.networks import ProximalOperator
-from rglib.operators import Blur, Downsample, Mask, downsampling_taps
+from rglib.core.networks import ProximalOperator
+from rglib.core.operators import Blur, Downsample, Mask, downsampling_taps
 
 try:
     import deepinv

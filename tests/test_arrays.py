@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from rglib.arrays import read_array, read_text, shape_of, without_single_axes
-from rglib.decoding import ImageError
+from rglib.data.arrays import read_array, read_text, shape_of, without_single_axes
+from rglib.data.decoding import ImageError
 
 TABLE = np.array([[0.25, 0, 1e-3], [0, 2, 0], [-1, 0, 12.5]])
 

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from rglib.at_zeros import HELD_OUT, psnr_at_zeros
-from rglib.evaluation import GroundTruth
-from rglib.metrics import psnr
-from rglib.problems import PROBLEMS, TrainingDistribution, observe_image
+from rglib.core.metrics import psnr
+from rglib.core.problems import PROBLEMS, TrainingDistribution, observe_image
+from rglib.restoration.evaluation import GroundTruth
+from rglib.studies.at_zeros import HELD_OUT, psnr_at_zeros
 
 CONFIG = {
     "evaluation": {

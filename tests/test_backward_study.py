@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from rglib.backward_study import COLUMNS, TERMS, measure
-from rglib.evaluation import GroundTruth
-from rglib.fixed_point_report import GRADIENTS
-from rglib.problems import Completion, SeededImage, observe
+from rglib.core.problems import Completion, SeededImage, observe
+from rglib.report.fixed_points import GRADIENTS
+from rglib.restoration.evaluation import GroundTruth
+from rglib.studies.gradients import COLUMNS, TERMS, measure
 
 
 class Scaling(nn.Module):

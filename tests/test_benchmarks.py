@@ -15,10 +15,10 @@ from benchmarks.convolutions import flops
 from benchmarks.subjects import Case, Setup, frozen, middle, network, shipped_size
 from benchmarks.table import Row, as_markdown
 from benchmarks.timing import Measured, Spread, Time, in_turns, rate, ratio, seconds
-from rglib.fixed_point import Adam
-from rglib.metrics import psnr, ssim
-from rglib.problems import observe_test_image
-from rglib.restoration import GradientDescent
+from rglib.core.algorithms import GradientDescent
+from rglib.core.fixed_point import Adam
+from rglib.core.metrics import psnr, ssim
+from rglib.core.problems import observe_test_image
 
 CPU = torch.device("cpu")
 SIZE = shipped_size()

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rglib.borders import continued
-from rglib.operators import Blur, Downsample
+from rglib.core.operators import Blur, Downsample
+from rglib.restoration.borders import continued
 
 
 @given(

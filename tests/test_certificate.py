@@ -12,12 +12,12 @@ from torch import nn
 
 import rglib
 from rglib.__main__ import main
-from rglib.certificate import ETA, certified, theorem_1
+from rglib.core.operators import Blur
+from rglib.core.problems import PROBLEMS, DataGradient, Problem
 from rglib.files import file_digest
-from rglib.models import Models
-from rglib.operators import Blur
-from rglib.priors import Prior, problem_of
-from rglib.problems import PROBLEMS, DataGradient, Problem
+from rglib.restoration.certificate import ETA, certified, theorem_1
+from rglib.restoration.prior import Prior, problem_of
+from rglib.restoration.weights_folder import Models
 
 S = 0.5
 SHAPE = (1, 3, 6, 5)

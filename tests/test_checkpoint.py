@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from rglib.checkpoint import Checkpoints
+from rglib.training.checkpoint import Checkpoints
 
 
 @pytest.fixture

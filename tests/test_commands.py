@@ -16,11 +16,11 @@ from scipy.ndimage import convolve, correlate
 
 import rglib
 from rglib.__main__ import main
-from rglib.borders import continued
-from rglib.images import read_image, to_tensor, write_png
-from rglib.metrics import psnr, ssim
-from rglib.photographs import read_mask, read_photograph
-from rglib.problems import PROBLEMS, observe_test_image
+from rglib.core.metrics import psnr, ssim
+from rglib.core.problems import PROBLEMS, observe_test_image
+from rglib.data.images import read_image, to_tensor, write_png
+from rglib.data.photographs import read_mask, read_photograph
+from rglib.restoration.borders import continued
 
 SIZES = {"one": (64, 96), "two": (40, 70)}  # (H, W)
 
@@ -504,7 +504,7 @@ def test_an_output_that_is_a_link_in_a_circle_is_replaced(here, run):
 
 @pytest.mark.parametrize("method", ["rerg", "gauss"])
 def test_too_large_an_image_is_refused_before_the_work(here, run, monkeypatch, method):
-    monkeypatch.setattr("rglib.memory.free_memory", lambda _: 500_000)
+    monkeypatch.setattr("rglib.restoration.memory.free_memory", lambda _: 500_000)
     status, said = run(f"restore photos --problem sr2_bicubic_n0 --method {method} -o x")
     assert status == 2 and not (here / "x").exists()
     assert "too small for photos/one.png: of the 192x128 pixels of its result about " in said
@@ -520,8 +520,8 @@ def test_a_lack_of_memory_is_said_in_a_line(here, run, monkeypatch, command):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("rglib.operators.Blur.__call__", full)
-    monkeypatch.setattr("rglib.operators.Blur.prox", full)
+    monkeypatch.setattr("rglib.core.operators.Blur.__call__", full)
+    monkeypatch.setattr("rglib.core.operators.Blur.prox", full)
     status, said = run(f"{command} one.png --problem deblur_s1.6 -o x.png")
     advice = "--tile-above 262144 applies" if command == "restore" else "cut it into parts"
     assert status == 2 and f"the memory is too small for one.png: {advice}" in said

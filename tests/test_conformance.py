@@ -16,10 +16,10 @@ from rglib.conformance.cases import DEGRADATIONS, ETA_FB, ETA_GD, LOPSIDED
 from rglib.conformance.checks import CHECKS, Status
 from rglib.conformance.kit import SHIPPED, Kit, as_text, conform, first_departure, make, write
 from rglib.conformance.reference import Reference
-from rglib.fixed_point import StoppingRule
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch
-from rglib.problems import PROBLEMS, SeededStep, observe
+from rglib.core.fixed_point import StoppingRule
+from rglib.core.problems import PROBLEMS, SeededStep, observe
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Batch
 
 ROOT = Path(__file__).parent.parent
 SCIPY = (ROOT / "examples/conform_scipy.py").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rglib.provenance import RECORD_SUFFIX
+from rglib.records.provenance import RECORD_SUFFIX
 
 ROOT = Path(__file__).parents[1]
 FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").iterdir())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rglib.datasets import (
+from rglib.data.datasets import (
     CATALOGUE,
     LEAKS,
     Dataset,
@@ -27,9 +27,9 @@ from rglib.datasets import (
     slug,
     without_leaks,
 )
-from rglib.download import Archive
-from rglib.images import read_image
-from rglib.manifest import ImageFile, Manifest
+from rglib.data.download import Archive
+from rglib.data.images import read_image
+from rglib.data.manifest import ImageFile, Manifest
 
 EMBEDDED = ("embedded_train", "embedded_validation", "embedded_test")
 

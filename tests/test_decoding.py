@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageSequence
 
-from rglib import decoding
-from rglib.decoding import READ, ImageError, decode, image_size, upright
+from rglib.data import decoding
+from rglib.data.decoding import READ, ImageError, decode, image_size, upright
 
 HEIGHT, WIDTH = 24, 36
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from test_workflow import Project, with_statement
 
-from rglib.definitions import MODULES_WITHOUT_NUMBERS, SOURCE_ROOT, code_hash, reached
+from rglib.records.code_hash import MODULES_WITHOUT_NUMBERS, SOURCE_ROOT, code_hash, reached
 
 TESTS = Path(__file__).parent
 
@@ -362,23 +362,24 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
         "symmetry_of_method",
     )
     expected = {
-        ("rglib/networks.py", "DRUNet.unet"): trainings() | with_networks,
-        ("rglib/stages.py", "_health_images"): trainings(),
-        ("rglib/diagnostics.py", "Health.__call__"): trainings(),
-        ("rglib/configuration.py", "_denoising"): trainings("denoiser"),
-        ("rglib/objectives/pnpreg.py", "PnPReG.__call__"): trainings("pnpreg"),
-        ("rglib/restoration.py", "PnPADMM.restore"): by_admm | tuned,
-        ("rglib/evaluation.py", "_gradient_descent"): descent | of("tune_target") - tuned,
-        ("rglib/fixed_point.py", "SemiImplicit.step"): of(
+        ("rglib/core/networks.py", "DRUNet.unet"): trainings() | with_networks,
+        ("rglib/training/stage.py", "_health_images"): trainings(),
+        ("rglib/training/diagnostics.py", "Health.__call__"): trainings(),
+        ("rglib/training/factory.py", "_denoising"): trainings("denoiser"),
+        ("rglib/training/objectives/pnpreg.py", "PnPReG.__call__"): trainings("pnpreg"),
+        ("rglib/core/algorithms.py", "PnPADMM.restore"): by_admm | tuned,
+        ("rglib/restoration/evaluation.py", "_gradient_descent"): descent
+        | of("tune_target") - tuned,
+        ("rglib/core/fixed_point.py", "SemiImplicit.step"): of(
             "acceleration_in_training", "symmetry_of_method"
         )
         | {job for job in descent if not job.endswith("-adam")}
         | of("tune_target") - tuned,
-        ("rglib/acceleration_training.py", "measure"): of("acceleration_in_training"),
-        ("rglib/tuning.py", "tune"): of("tune_target"),
-        ("rglib/bound.py", "measure"): of("bound_of_method"),
-        ("rglib/images.py", "build_store"): of("store"),
-        ("rglib/download.py", "download"): of("dataset", "test_set"),
+        ("rglib/studies/acceleration.py", "measure"): of("acceleration_in_training"),
+        ("rglib/studies/tuning.py", "tune"): of("tune_target"),
+        ("rglib/studies/theorem1.py", "measure"): of("bound_of_method"),
+        ("rglib/data/images.py", "build_store"): of("store"),
+        ("rglib/data/download.py", "download"): of("dataset", "test_set"),
     }
     for (module, name), jobs_expected in expected.items():
         assert mutated(module, name) - shown() == jobs_expected, name
@@ -386,11 +387,11 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
 
 def test_what_only_shows_the_numbers_makes_none_of_them_again(mutated):
     for (module, name), jobs_expected in {
-        ("rglib/figures.py", "fig1"): of("make_fig1"),
-        ("rglib/claims.py", "check_claims"): of("make_claims"),
-        ("rglib/report/page.py", "write_page"): of("make_page"),
-        ("rglib/results.py", "latex_table"): of("make_tables"),
-        ("rglib/validation.py", "check"): set(),
+        ("rglib/report/figures.py", "fig1"): of("make_fig1"),
+        ("rglib/report/claims.py", "check_claims"): of("make_claims"),
+        ("rglib/report/page/page.py", "write_page"): of("make_page"),
+        ("rglib/report/evaluations.py", "latex_table"): of("make_tables"),
+        ("rglib/plan/check.py", "check"): set(),
         ("rglib/progress.py", "progress"): set(),
     }.items():
         assert mutated(module, name) == jobs_expected, name

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from rglib.denoised import LEVELS, denoising_psnr, main
-from rglib.images import write_png
+from rglib.data.images import write_png
+from rglib.restoration.denoised import LEVELS, denoising_psnr, main
 
 CPU = torch.device("cpu")
 
@@ -63,8 +63,8 @@ def test_a_name_without_an_image_and_a_folder_without_any_are_refused(folder, tm
 
 def test_the_denoiser_that_ships_denoises():
     """Better than the noise by what it is for, on a smooth image; by its own card it is a P."""
-    from rglib.models import Models
-    from rglib.networks import build, load_into
+    from rglib.core.networks import build, load_into
+    from rglib.restoration.weights_folder import Models
 
     models = Models.open(Path(__file__).parents[1] / "weights")
     P = build("P", **models.card("gauss")["network"])

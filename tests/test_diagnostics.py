@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rglib.diagnostics import Health, extreme_eigenvalues, rayleigh_quotient
+from rglib.training.diagnostics import Health, extreme_eigenvalues, rayleigh_quotient
 
 SHAPE = (2, 3, 3, 2)
 N = 36

@@ -19,21 +19,22 @@ from test_validation import SCHEMA, edited, mistakes
 from test_workflow import LIMIT, Project, wait_for
 from torch import multiprocessing
 
-from rglib import processes, stages
-from rglib.fixed_point import SemiImplicit, StoppingRule
-from rglib.kept import Keep
-from rglib.launch import Job, torchrun
-from rglib.networks import build, load_weights
-from rglib.objectives.denoising import Denoising
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch, StepRandomness
-from rglib.objectives.pnpreg import PnPReG
-from rglib.objectives.residual_start import ResidualStart
-from rglib.problems import SeededStep
-from rglib.processes import ALONE, WHOLE, Group, Share
-from rglib.provenance import configuration_hash
-from rglib.training import Cosine, Interrupted, Stage, Trainer
-from rglib.validation import check
+from rglib.core.fixed_point import SemiImplicit, StoppingRule
+from rglib.core.kept import Keep
+from rglib.core.networks import build, load_weights
+from rglib.core.problems import SeededStep
+from rglib.plan.check import check
+from rglib.records.provenance import configuration_hash
+from rglib.training import processes
+from rglib.training import stage as stages
+from rglib.training.launch import Job, torchrun
+from rglib.training.objectives.denoising import Denoising
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Batch, StepRandomness
+from rglib.training.objectives.pnpreg import PnPReG
+from rglib.training.objectives.residual_start import ResidualStart
+from rglib.training.processes import ALONE, WHOLE, Group, Share
+from rglib.training.trainer import Cosine, Interrupted, Stage, Trainer
 
 CPU = torch.device("cpu")
 STAGE = Stage(

@@ -12,10 +12,10 @@ from snakemake.cli import get_argument_parser
 from test_validation import DEFAULT, SCHEMA
 from test_workflow import Project
 
-from rglib import validation
-from rglib.ablations import overlaid
 from rglib.commands.arguments import parser
-from rglib.validation import check
+from rglib.plan import check as validation
+from rglib.plan.ablations import overlaid
+from rglib.plan.check import check
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

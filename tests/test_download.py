@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import rarfile
 
-from rglib.download import (
+from rglib.data.download import (
     Archive,
     ChecksumError,
     DownloadError,

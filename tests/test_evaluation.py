@@ -9,9 +9,18 @@ import torch
 from PIL import Image
 from tqdm.std import tqdm
 
-from rglib import evaluation
-from rglib.datasets import resolve
-from rglib.evaluation import (
+from rglib.core.algorithms import GradientDescent, PnPADMM
+from rglib.core.fixed_point import Adam
+from rglib.core.metrics import psnr, ssim
+from rglib.core.networks import WeightsError, save_weights
+from rglib.core.problems import PROBLEMS as EVERY_PROBLEM
+from rglib.core.problems import observe_image, observe_test_image
+from rglib.data.datasets import resolve
+from rglib.data.images import ImageError, read_image, to_tensor, write_png
+from rglib.data.manifest import ImageFile, Manifest
+from rglib.report.evaluations import read_results
+from rglib.restoration import evaluation
+from rglib.restoration.evaluation import (
     EvaluationFiles,
     check_sizes,
     evaluate,
@@ -19,15 +28,6 @@ from rglib.evaluation import (
     restorer,
     write_observation,
 )
-from rglib.fixed_point import Adam
-from rglib.images import ImageError, read_image, to_tensor, write_png
-from rglib.manifest import ImageFile, Manifest
-from rglib.metrics import psnr, ssim
-from rglib.networks import WeightsError, save_weights
-from rglib.problems import PROBLEMS as EVERY_PROBLEM
-from rglib.problems import observe_image, observe_test_image
-from rglib.restoration import GradientDescent, PnPADMM
-from rglib.results import read_results
 
 CPU = torch.device("cpu")
 PROBLEMS = ("completion80", "deblur_s1.6")

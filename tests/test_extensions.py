@@ -9,18 +9,18 @@ import torch
 import yaml
 from test_validation import DEFAULT, SCHEMA, edited, mistakes
 
-from rglib import configuration
-from rglib.ablations import overlaid
-from rglib.definitions import code_hash
+from rglib.core.fixed_point import Outcome, StoppingRule, solve, solver_named
+from rglib.core.maps import RegularizedGradient
+from rglib.core.networks import build, for_inference, load_into, save_weights
+from rglib.core.operators import Downsample
+from rglib.core.problems import PROBLEMS, DataGradient, degradations, observe_image
 from rglib.extensions import ExtensionError, make
-from rglib.fixed_point import Outcome, StoppingRule, solve, solver_named
-from rglib.grids import targets, task_of
-from rglib.iterations import RegularizedGradient
-from rglib.networks import build, for_inference, load_into, save_weights
-from rglib.objectives.losses import Batch
-from rglib.operators import Downsample
-from rglib.problems import PROBLEMS, DataGradient, degradations, observe_image
-from rglib.validation import check, learned_roles, sections_of
+from rglib.plan.ablations import overlaid
+from rglib.plan.check import check, learned_roles, sections_of
+from rglib.plan.open_settings import targets, task_of
+from rglib.records.code_hash import code_hash
+from rglib.training import factory
+from rglib.training.objectives.losses import Batch
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
@@ -102,9 +102,9 @@ def test_the_hash_of_ones_own_code_counts_what_it_imports_of_the_project(own, tm
     assert hashed("import beside\nimport torch\nx = 1  # why", "y = 1") == first
     assert hashed("import beside\nimport torch\nx = 2", "y = 1") != first
     assert hashed("import beside\nimport torch\nx = 1", "y = 2") != first
-    with_rglib = hashed("from rglib.metrics import psnr\nx = psnr", "y = 1")
+    with_rglib = hashed("from rglib.core.metrics import psnr\nx = psnr", "y = 1")
     assert with_rglib != hashed("from other.metrics import psnr\nx = psnr", "y = 1")
-    assert code_hash("rglib.metrics") == code_hash("rglib.metrics", root=ROOT)
+    assert code_hash("rglib.core.metrics") == code_hash("rglib.core.metrics", root=ROOT)
 
 
 # --- the examples, through the configuration ------------------------------------------------------
@@ -141,9 +141,7 @@ def test_an_objective_has_its_sections_and_with_a_large_delta_half_of_deqgds_los
         (stage["objective"], {"delta_255": 1e6}),
     ):
         G = tiny("G")
-        losses.append(
-            configuration.objective(name, options, shared)({"G": G}, Batch(x_hat, 0, 0)).total
-        )
+        losses.append(factory.objective(name, options, shared)({"G": G}, Batch(x_hat, 0, 0)).total)
         slopes.append(torch.autograd.grad(losses[-1], list(G.parameters())))
     assert losses[1].item() == pytest.approx(losses[0].item() / 2)
     for ours, square in zip(slopes[1], slopes[0], strict=True):

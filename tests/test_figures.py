@@ -12,8 +12,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab, xyz2lab
 from skimage.color.colorconv import xyz_from_rgb
 from toys import toy_provenance
 
-from rglib.figures import CURVE_STYLES, FOOT_SIZE, CurveStyle, View, fig1, fig2, save
-from rglib.results import CONVERGENCE_COLUMNS, RESULT_COLUMNS, ResultsError
+from rglib.report.evaluations import CONVERGENCE_COLUMNS, RESULT_COLUMNS, ResultsError
+from rglib.report.figures import CURVE_STYLES, FOOT_SIZE, CurveStyle, View, fig1, fig2, save
 
 LABELS = {"pnpreg": "pnpReG", "rerg": "RERG"}
 PROVENANCE = toy_provenance()

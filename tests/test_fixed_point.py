@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rglib import fixed_point
-from rglib.fixed_point import (
+from rglib.core import fixed_point
+from rglib.core.fixed_point import (
     Adam,
     Outcome,
     Picard,
@@ -17,9 +17,9 @@ from rglib.fixed_point import (
     slope,
     solve,
 )
-from rglib.iterations import ForwardBackward, GradientStep, RegularizedGradient
-from rglib.operators import Blur, Downsample, Identity, Mask
-from rglib.problems import DataGradient
+from rglib.core.maps import ForwardBackward, GradientStep, RegularizedGradient
+from rglib.core.operators import Blur, Downsample, Identity, Mask
+from rglib.core.problems import DataGradient
 
 # --- the linear prior: both fixed points are the MAP estimate, eqs. (12) and (14) -----------------
 

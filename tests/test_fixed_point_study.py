@@ -8,16 +8,16 @@ import yaml
 from test_at_zeros import CONFIG, images
 from toys import toy_provenance
 
-from rglib.ablations import overlaid
-from rglib.fixed_point import SemiImplicit
-from rglib.fixed_point_report import means, study_figure, study_markdown
-from rglib.fixed_point_study import COLUMNS, Calls, averaged, measure
-from rglib.fixed_point_variants import copies
-from rglib.kept import Keep
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.problems import PROBLEMS
-from rglib.training import Stage, StepDecay, Trainer
-from rglib.validation import ConfigurationError, check
+from rglib.core.fixed_point import SemiImplicit
+from rglib.core.kept import Keep
+from rglib.core.problems import PROBLEMS
+from rglib.plan.ablations import overlaid
+from rglib.plan.check import ConfigurationError, check
+from rglib.plan.fixed_point_variants import copies
+from rglib.report.fixed_points import means, study_figure, study_markdown
+from rglib.studies.fixed_points import COLUMNS, Calls, averaged, measure
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.trainer import Stage, StepDecay, Trainer
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

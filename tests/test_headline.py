@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from toys import toy_provenance
 
-from rglib.headline import headline
-from rglib.provenance import headwords
-from rglib.results import paper_problems, paper_tables, table_of, write_csv
+from rglib.records.provenance import headwords
+from rglib.report.evaluations import paper_problems, paper_tables, table_of, write_csv
+from rglib.report.headline import headline
 
 LABELS = {"pnpreg": "pnpReG", "rerg": "RERG", "mine": "Mine"}
 PAPER = paper_tables().set_index(["method", "problem_id"])["psnr_db"]

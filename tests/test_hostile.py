@@ -13,12 +13,12 @@ import pytest
 import torch
 from toys import toy_provenance
 
-from rglib.checkpoint import Checkpoints
+from rglib.core.networks import save_weights
+from rglib.data.images import build_store, write_png
+from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import MACHINE, check_writable, replacing, writing
-from rglib.images import build_store, write_png
-from rglib.manifest import ImageFile, Manifest
-from rglib.networks import save_weights
-from rglib.results import write_text
+from rglib.report.evaluations import write_text
+from rglib.training.checkpoint import Checkpoints
 
 # --- full disks -----------------------------------------------------------------------------------
 

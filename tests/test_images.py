@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from rglib.files import replacing
-from rglib.images import (
+from rglib.data.images import (
     CropSampler,
     ImageError,
     PatchStore,
@@ -29,7 +28,8 @@ from rglib.images import (
     to_uint8,
     write_png,
 )
-from rglib.manifest import ImageFile, Manifest
+from rglib.data.manifest import ImageFile, Manifest
+from rglib.files import replacing
 
 
 def noise(height, width, seed=0, channels=3):

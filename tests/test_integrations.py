@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import rglib
-from rglib.iterations import RegularizedGradient
-from rglib.metrics import psnr
-from rglib.problems import PROBLEMS, DataGradient, KernelBlur, Problem, observe_test_image
+from rglib.core.maps import RegularizedGradient
+from rglib.core.metrics import psnr
+from rglib.core.problems import PROBLEMS, DataGradient, KernelBlur, Problem, observe_test_image
 
 try:
     import deepinv

@@ -6,7 +6,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import spsolve
 
-from rglib.interpolation import interpolated
+from rglib.core.interpolation import interpolated
 
 
 def photo(height, width, channels=3, seed=0):

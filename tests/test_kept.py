@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rglib.fixed_point import Adam, Picard, SemiImplicit, StoppingRule, solve
-from rglib.iterations import RegularizedGradient
-from rglib.kept import Keep, KeptIterates, Pool
-from rglib.operators import Mask
-from rglib.problems import DataGradient
+from rglib.core.fixed_point import Adam, Picard, SemiImplicit, StoppingRule, solve
+from rglib.core.kept import Keep, KeptIterates, Pool
+from rglib.core.maps import RegularizedGradient
+from rglib.core.operators import Mask
+from rglib.core.problems import DataGradient
 
 KEEPS = st.builds(Keep, batches=st.integers(1, 9), visits=st.integers(1, 7))
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rglib import listing
-from rglib.datasets import CATALOGUE, DatasetUnavailable, resolve, resolve_test
+from rglib.data import listing
+from rglib.data.datasets import CATALOGUE, DatasetUnavailable, resolve, resolve_test
+from rglib.data.images import ImageError, read_listed, write_png
+from rglib.data.listing import changes, checksums, parameter, write
+from rglib.data.manifest import Manifest
 from rglib.files import file_digest
-from rglib.images import ImageError, read_listed, write_png
-from rglib.listing import changes, checksums, parameter, write
-from rglib.manifest import Manifest
 
 DOWNLOADS = Path("work/downloads")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from test_verify_workflow import found, verify
 from test_workflow import Project, evaluate
 
-from rglib.datasets import mirror_folders
+from rglib.data.datasets import mirror_folders
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +126,7 @@ def test_another_file_of_given_weights_is_noticed_whatever_its_time_says(project
 
 def test_jobs_of_two_versions_are_refused(project):
     """With the user's own triggers, code may change beside what is there already."""
-    project.mutate("rglib/restoration.py", "PnPADMM.restore")
+    project.mutate("rglib/core/algorithms.py", "PnPADMM.restore")
     settings = TEST | {"problems": {"deblur_s1.6": {"lr": 0.005}}}
     triggers = (TARGET, "--rerun-triggers", "input", "--forcerun", "results")
     said = project.snakemake(*triggers, overlay=settings, fails=True)

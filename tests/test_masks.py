@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rglib.masks import MaskError, known_pixels
+from rglib.data.masks import MaskError, known_pixels
 
 KNOWN = np.ones((12, 16), bool)
 KNOWN[3:8, 5:11] = False

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rglib import memory
-from rglib.memory import TooLargeError, check_memory, enough_for, free_memory
+from rglib.restoration import memory
+from rglib.restoration.memory import TooLargeError, check_memory, enough_for, free_memory
 
 CPU = torch.device("cpu")
 ERRORS = {

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from rglib.metrics import psnr, ssim
+from rglib.core.metrics import psnr, ssim
 
 
 def pair(batch, height, width, seed, noise=0.1):

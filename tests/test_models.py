@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rglib import models
-from rglib.ablations import overlaid
-from rglib.models import Models, ModelsError, shipped, write_settings
+from rglib.plan.ablations import overlaid
+from rglib.restoration import weights_folder as models
+from rglib.restoration.weights_folder import Models, ModelsError, shipped, write_settings
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

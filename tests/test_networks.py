@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from rglib.networks import (
+from rglib.core.networks import (
     PAPER_BLOCKS,
     PAPER_WIDTHS,
     ProximalOperator,

@@ -9,10 +9,10 @@ import skimage.data
 import torch
 
 from rglib.__main__ import main
-from rglib.images import to_tensor, write_png
-from rglib.noise import estimated_noise
-from rglib.photographs import read_photograph
-from rglib.problems import PROBLEMS, SeededImage
+from rglib.core.problems import PROBLEMS, SeededImage
+from rglib.data.images import to_tensor, write_png
+from rglib.data.photographs import read_photograph
+from rglib.restoration.noise import estimated_noise
 
 
 @pytest.fixture(scope="module")

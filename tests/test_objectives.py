@@ -4,16 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rglib.fixed_point import SemiImplicit, StoppingRule
-from rglib.kept import Keep, KeptIterates
-from rglib.metrics import psnr
-from rglib.objectives.denoising import Denoising
-from rglib.objectives.equilibrium import LOSSES, Equilibrium, drawn
-from rglib.objectives.losses import Batch, log_mean_square
-from rglib.objectives.pnpreg import PnPReG
-from rglib.objectives.residual_start import ResidualStart
-from rglib.objectives.score_start import ScoreStart
-from rglib.problems import (
+from rglib.core.fixed_point import SemiImplicit, StoppingRule
+from rglib.core.kept import Keep, KeptIterates
+from rglib.core.metrics import psnr
+from rglib.core.problems import (
     Completion,
     Deblurring,
     SeededStep,
@@ -21,6 +15,12 @@ from rglib.problems import (
     TrainingDistribution,
     observe,
 )
+from rglib.training.objectives.denoising import Denoising
+from rglib.training.objectives.equilibrium import LOSSES, Equilibrium, drawn
+from rglib.training.objectives.losses import Batch, log_mean_square
+from rglib.training.objectives.pnpreg import PnPReG
+from rglib.training.objectives.residual_start import ResidualStart
+from rglib.training.objectives.score_start import ScoreStart
 
 BRIEF = StoppingRule(max_iterations=5)
 MTDEQ = Equilibrium(forward_backward=1.0, stop=BRIEF)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rglib.operators import (
+from rglib.core.operators import (
     Blur,
     Downsample,
     Identity,
@@ -13,7 +13,7 @@ from rglib.operators import (
     downsampling_taps,
     gaussian_kernel,
 )
-from rglib.problems import Completion, DataGradient, SeededStep
+from rglib.core.problems import Completion, DataGradient, SeededStep
 
 # The first half; the rest is the mirror image
 HALF_TAPS = {

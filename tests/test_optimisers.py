@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from rglib.networks import channels_last
-from rglib.optimisers import FEWEST_CHANNELS, Muon, optimisers
+from rglib.core.networks import channels_last
+from rglib.training.optimisers import FEWEST_CHANNELS, Muon, optimisers
 
 
 def gradients(network, seed):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from test_quarter import STAGES, tiny_config
 
-from rglib import parcel
-from rglib.images import write_png
-from rglib.manifest import Manifest
-from rglib.networks import build
-from rglib.parcel import ParcelError, configuration, main, pack
-from rglib.quarter import Plan
-from rglib.seeds import is_given
-from rglib.travel import MIB, States
+from rglib.core.networks import build
+from rglib.data.images import write_png
+from rglib.data.manifest import Manifest
+from rglib.gpu import parcel
+from rglib.gpu.parcel import ParcelError, configuration, main, pack
+from rglib.gpu.quarter import Plan
+from rglib.gpu.travel import MIB, States
+from rglib.plan.seeds import is_given
 
 ROOT = Path(__file__).parent.parent
 SO_FAR = {"steps": 3, "finished": False}

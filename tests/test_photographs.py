@@ -12,8 +12,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from scipy.io import savemat
 
-from rglib.images import ImageError
-from rglib.photographs import (
+from rglib.data.images import ImageError
+from rglib.data.photographs import (
     FORMATS,
     Photograph,
     photographs_in,

@@ -6,11 +6,11 @@ import pytest
 import torch
 from skimage import data
 
-from rglib.fixed_point import slope
-from rglib.images import to_tensor
-from rglib.metrics import psnr
-from rglib.priors import load
-from rglib.problems import PROBLEMS, SeededImage, observe
+from rglib.core.fixed_point import slope
+from rglib.core.metrics import psnr
+from rglib.core.problems import PROBLEMS, SeededImage, observe
+from rglib.data.images import to_tensor
+from rglib.restoration.prior import load
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 ALLOWED_DB = 0.01

@@ -12,14 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rglib
-from rglib.ablations import overlaid
-from rglib.evaluation import restorer
-from rglib.fixed_point import Adam, SemiImplicit
-from rglib.models import Models
-from rglib.networks import WeightsError, build, load_into, save_weights
-from rglib.operators import Blur, Downsample, Identity, Mask, Operator, gaussian_kernel
-from rglib.priors import nearest, observed, problem_of
-from rglib.problems import (
+from rglib.core.algorithms import GradientDescent
+from rglib.core.fixed_point import Adam, SemiImplicit
+from rglib.core.networks import WeightsError, build, load_into, save_weights
+from rglib.core.operators import Blur, Downsample, Identity, Mask, Operator, gaussian_kernel
+from rglib.core.problems import (
     PROBLEMS,
     KernelBlur,
     KnownPixels,
@@ -28,7 +25,10 @@ from rglib.problems import (
     observe,
     observe_test_image,
 )
-from rglib.restoration import GradientDescent
+from rglib.plan.ablations import overlaid
+from rglib.restoration.evaluation import restorer
+from rglib.restoration.prior import nearest, observed, problem_of
+from rglib.restoration.weights_folder import Models
 
 METHODS = ["gauss", "mtdeq", "pnpreg", "rg1", "deqgd", "rerg"]
 UNMASKED = [id for id, degradation in PROBLEMS.items() if degradation.task != "completion"]
@@ -46,7 +46,7 @@ def load(tiny_models):
 
 
 def of_the_tables(method, problem_id, seen, tiny, tiny_models):
-    """The restoration as `rglib.evaluation` makes it for the tables."""
+    """The restoration as `rglib.restoration.evaluation` makes it for the tables."""
     found = Models.open(tiny_models)
     entry = found.settings["methods"][method]
     network = tiny("P" if entry["algorithm"] == "pnp_admm" else "G")

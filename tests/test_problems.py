@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rglib.metrics import psnr, ssim
-from rglib.problems import (
+from rglib.core.metrics import psnr, ssim
+from rglib.core.problems import (
     PROBLEMS,
     Completion,
     Deblurring,

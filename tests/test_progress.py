@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rglib import progress as module
-from rglib.definitions import MODULES_WITHOUT_NUMBERS, SOURCE_ROOT, code_hash
 from rglib.progress import BYTE, progress
+from rglib.records.code_hash import MODULES_WITHOUT_NUMBERS, SOURCE_ROOT, code_hash
 
 
 class Clock:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from rglib import provenance
-from rglib.provenance import (
+from rglib.records import provenance
+from rglib.records.provenance import (
     Budget,
     MixedError,
     code_version,

@@ -13,13 +13,13 @@ import pytest
 import torch
 import yaml
 
-from rglib import parcel, quarter
-from rglib.ablations import overlaid
-from rglib.networks import load_into
-from rglib.parcel import PRESENT, configuration, pack, plan_of
-from rglib.stages import StageSettings
-from rglib.training import Cosine
-from rglib.travel import States, receive
+from rglib.core.networks import load_into
+from rglib.gpu import parcel, quarter
+from rglib.gpu.parcel import PRESENT, configuration, pack, plan_of
+from rglib.gpu.travel import States, receive
+from rglib.plan.ablations import overlaid
+from rglib.training.stage import StageSettings
+from rglib.training.trainer import Cosine
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 900  # seconds
@@ -88,7 +88,7 @@ def bare(tmp_path_factory):
 def run(python, folder, out, *, minutes):
     """The command of a quarter, with nothing of the project but the parcel."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RGLIB_MIRRORS")}
-    command = [python, "-m", "rglib.quarter", "--out", out, "--minutes", str(minutes)]
+    command = [python, "-m", "rglib.gpu.quarter", "--out", out, "--minutes", str(minutes)]
     return subprocess.run(command, cwd=folder, env=kept, text=True, capture_output=True)
 
 

@@ -19,15 +19,21 @@ from hypothesis import strategies as st
 from PIL import Image
 from toys import toy_provenance
 
-from rglib.claims import CLAIM_COLUMNS, papers_claims
-from rglib.images import ImageError
-from rglib.report import pictures
-from rglib.report.charts import convergence_chart, fixed_points, training_charts
-from rglib.report.citation import citations
-from rglib.report.page import Material, render, write_page
-from rglib.report.pictures import detail, error_scale
-from rglib.report.tables import MEAN, tables
-from rglib.results import CONVERGENCE_COLUMNS, MINUS, RESULT_COLUMNS, paper_tables, summarise
+from rglib.data.images import ImageError
+from rglib.report.claims import CLAIM_COLUMNS, papers_claims
+from rglib.report.evaluations import (
+    CONVERGENCE_COLUMNS,
+    MINUS,
+    RESULT_COLUMNS,
+    paper_tables,
+    summarise,
+)
+from rglib.report.page import pictures
+from rglib.report.page.charts import convergence_chart, fixed_points, training_charts
+from rglib.report.page.citation import citations
+from rglib.report.page.page import Material, render, write_page
+from rglib.report.page.pictures import detail, error_scale
+from rglib.report.page.tables import MEAN, tables
 
 LABELS = {"gauss": "Gauss", "pnpreg": "pnpReG", "rerg": "RERG", "mine": "Mine"}
 DESCENDING = ("pnpreg", "rerg", "mine")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from rglib.images import CropSampler, PatchStore, build_store
-from rglib.manifest import ImageFile, Manifest
-from rglib.resident import ResidentCrops, cut_where_they_fit
+from rglib.data.images import CropSampler, PatchStore, build_store
+from rglib.data.manifest import ImageFile, Manifest
+from rglib.training.resident import ResidentCrops, cut_where_they_fit
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from rglib.fixed_point import Adam, SemiImplicit
-from rglib.interpolation import interpolated
-from rglib.operators import Blur, Downsample, Identity, Mask
-from rglib.problems import (
+from rglib.core.algorithms import (
+    DIHEDRAL,
+    ADMMSchedule,
+    GradientDescent,
+    PnPADMM,
+    Tiled,
+    restore_together,
+)
+from rglib.core.fixed_point import Adam, SemiImplicit
+from rglib.core.interpolation import interpolated
+from rglib.core.operators import Blur, Downsample, Identity, Mask
+from rglib.core.problems import (
     Completion,
     Deblurring,
     Observation,
@@ -16,14 +24,6 @@ from rglib.problems import (
     SeededImage,
     SuperResolution,
     observe,
-)
-from rglib.restoration import (
-    DIHEDRAL,
-    ADMMSchedule,
-    GradientDescent,
-    PnPADMM,
-    Tiled,
-    restore_together,
 )
 
 # As in the released code, whose flip is flipud after the turn.

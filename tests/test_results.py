@@ -8,7 +8,7 @@ import pytest
 from toys import toy_provenance
 
 from rglib.files import replacing
-from rglib.results import (
+from rglib.report.evaluations import (
     COLUMN_DESCRIPTIONS,
     CONVERGENCE_COLUMNS,
     CURVE_COLUMNS,

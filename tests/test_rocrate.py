@@ -10,7 +10,7 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 from rglib.__main__ import main
-from rglib.verify import Status, verify
+from rglib.records.verify import Status, verify
 
 ROOT = Path(__file__).parent.parent
 BOUND = ROOT / "results/published/bound"

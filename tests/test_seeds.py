@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rglib import acceleration
-from rglib.seeds import copies, copy_name, expanded, is_given, seeds_of
-from rglib.variants import expanded as all_variants
+from rglib.plan import acceleration
+from rglib.plan.seeds import copies, copy_name, expanded, is_given, seeds_of
+from rglib.plan.variants import expanded as all_variants
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

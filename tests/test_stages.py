@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from rglib.core.networks import WeightsError, load_into, load_weights, save_weights
+from rglib.data.images import build_store, write_png
+from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import file_digest
-from rglib.images import build_store, write_png
-from rglib.manifest import ImageFile, Manifest
-from rglib.networks import WeightsError, load_into, load_weights, save_weights
-from rglib.stages import (
+from rglib.training.stage import (
     StageFiles,
     StageSettings,
     import_stage,

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rglib.networks import load_into, load_weights, save_weights
-from rglib.state_dicts import WeightsError, mismatch, read_state_dict
+from rglib.core.networks import load_into, load_weights, save_weights
+from rglib.core.state_dicts import WeightsError, mismatch, read_state_dict
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rglib.evaluation import GroundTruth
-from rglib.operators import Blur
-from rglib.problems import KernelBlur, Observation, Problem, SeededImage, observe
-from rglib.symmetry import (
+from rglib.core.operators import Blur
+from rglib.core.problems import KernelBlur, Observation, Problem, SeededImage, observe
+from rglib.restoration.evaluation import GroundTruth
+from rglib.studies.symmetry import (
     COLUMNS,
     SAME,
     Study,

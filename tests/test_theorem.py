@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rglib.operators import Downsample, Mask
-from rglib.theorem import bound
+from rglib.core.operators import Downsample, Mask
+from rglib.core.theorem import bound
 
 SHAPE = (3, 4, 4)
 SIGMA, ETA = 0.8, 0.49

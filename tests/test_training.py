@@ -20,19 +20,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rglib import training
-from rglib.checkpoint import Checkpoints
-from rglib.fixed_point import Adam, SemiImplicit, StoppingRule
-from rglib.kept import Keep
-from rglib.networks import build
-from rglib.objectives.denoising import Denoising
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.objectives.losses import Batch, Losses
-from rglib.objectives.pnpreg import PnPReG
-from rglib.objectives.score_start import ScoreStart
-from rglib.optimisers import step_if
-from rglib.problems import SeededStep
-from rglib.training import Cosine, Interrupted, Stage, StepDecay, Trainer, TrainingError
+from rglib.core.fixed_point import Adam, SemiImplicit, StoppingRule
+from rglib.core.kept import Keep
+from rglib.core.networks import build
+from rglib.core.problems import SeededStep
+from rglib.training import trainer as training
+from rglib.training.checkpoint import Checkpoints
+from rglib.training.objectives.denoising import Denoising
+from rglib.training.objectives.equilibrium import Equilibrium
+from rglib.training.objectives.losses import Batch, Losses
+from rglib.training.objectives.pnpreg import PnPReG
+from rglib.training.objectives.score_start import ScoreStart
+from rglib.training.optimisers import step_if
+from rglib.training.trainer import Cosine, Interrupted, Stage, StepDecay, Trainer, TrainingError
 
 CPU = torch.device("cpu")
 WIDTHS = (4, 16, 16, 8)  # some for Muon, which takes 16 channels and more
@@ -266,7 +266,7 @@ def test_two_trainings_in_one_folder_are_refused(make):
 HOLDS_THE_LOCK = """
 import sys, time
 from pathlib import Path
-from rglib.training import _lock
+from rglib.training.trainer import _lock
 with _lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

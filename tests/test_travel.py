@@ -4,7 +4,7 @@ import tarfile
 import pytest
 import torch
 
-from rglib.travel import MARGIN, RECORDS, Allowance, States, TravelError, receive, send
+from rglib.gpu.travel import MARGIN, RECORDS, Allowance, States, TravelError, receive, send
 
 CARD = {"stage": "denoiser", "steps": 7, "seconds": 12.5, "finished": False}
 HISTORY = [{"step": 0.0, "loss": 0.5}, {"step": 5.0, "loss": 0.25, "images_per_second": 3.0}]

@@ -12,19 +12,27 @@ import pytest
 import torch
 import yaml
 
-from rglib import tuning
-from rglib.ablations import overlaid
-from rglib.evaluation import GroundTruth
+from rglib.core.algorithms import GradientDescent
+from rglib.core.fixed_point import Adam
+from rglib.core.metrics import psnr
+from rglib.core.problems import PROBLEMS, observe_test_image
+from rglib.data.images import write_png
+from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import file_digest
-from rglib.fixed_point import Adam
-from rglib.grids import OPEN, candidates, open_settings, overlay, overlay_text, targets, task_of
-from rglib.images import write_png
-from rglib.manifest import ImageFile, Manifest
-from rglib.metrics import psnr
-from rglib.problems import PROBLEMS, observe_test_image
-from rglib.restoration import GradientDescent
-from rglib.tuning import COLUMNS, LeakError, tune, validation_images
-from rglib.validation import check
+from rglib.plan.ablations import overlaid
+from rglib.plan.check import check
+from rglib.plan.open_settings import (
+    OPEN,
+    candidates,
+    open_settings,
+    overlay,
+    overlay_text,
+    targets,
+    task_of,
+)
+from rglib.restoration.evaluation import GroundTruth
+from rglib.studies import tuning
+from rglib.studies.tuning import COLUMNS, LeakError, tune, validation_images
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())

@@ -14,10 +14,12 @@ from jsonschema import Draft202012Validator
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
-from rglib import configuration, stages, validation
-from rglib.objectives.equilibrium import Equilibrium
-from rglib.results import paper_tables
-from rglib.validation import ConfigurationError, check, dotted
+from rglib.plan import check as validation
+from rglib.plan.check import ConfigurationError, check, dotted
+from rglib.report.evaluations import paper_tables
+from rglib.training import factory
+from rglib.training import stage as stages
+from rglib.training.objectives.equilibrium import Equilibrium
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -122,7 +124,7 @@ def test_the_problems_are_those_of_the_paper():
 @pytest.mark.parametrize("name", DEFAULT["stages"])
 def test_learned_roles_are_the_objectives(name):
     entry = DEFAULT["stages"][name]
-    objective = configuration.objective(entry["objective"], entry["options"], DEFAULT)
+    objective = factory.objective(entry["objective"], entry["options"], DEFAULT)
     assert validation.learned_roles(entry) == list(objective.learns)
 
 

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rglib.__main__ import main
-from rglib.datasets import slug
-from rglib.definitions import code_hash
-from rglib.figures import new_figure, save
+from rglib.data.datasets import slug
 from rglib.files import file_digest
-from rglib.provenance import read_provenance, sealed, write_machine
-from rglib.results import write_csv, write_text
-from rglib.verify import Status, VerifyError, verify
+from rglib.records.code_hash import code_hash
+from rglib.records.provenance import read_provenance, sealed, write_machine
+from rglib.records.verify import Status, VerifyError, verify
+from rglib.report.evaluations import write_csv, write_text
+from rglib.report.figures import new_figure, save
 
 ROOT = Path(__file__).parent.parent
 CONFIG = {

@@ -95,12 +95,12 @@ def test_a_deleted_record_is_written_again(project):
 
 
 def test_stale_is_what_snakemake_makes_again(project):
-    with restored(project / "rglib/claims.py"):
-        project.mutate("rglib/claims.py", "check_claims")
+    with restored(project / "rglib/report/claims.py"):
+        project.mutate("rglib/report/claims.py", "check_claims")
         assert found(verify(project)[1], "stale") == {"claims.csv", "claims.md"}
         assert project.planned() - {"all"} == {"make_claims", "make_page"}
-    with restored(project / "rglib/objectives/pnpreg.py"):
-        project.mutate("rglib/objectives/pnpreg.py", "PnPReG.__call__")
+    with restored(project / "rglib/training/objectives/pnpreg.py"):
+        project.mutate("rglib/training/objectives/pnpreg.py", "PnPReG.__call__")
         assert found(verify(project)[1], "stale") == MADE
     (project / "more.yaml").write_text("evaluation: { iterations: 4 }\n")
     arguments = ("--configfile", "config/test.yaml", "more.yaml")

@@ -305,8 +305,8 @@ def test_the_page_has_the_numbers_of_the_tables_and_the_curves_of_all_stages(fin
 
 
 def test_a_changed_template_writes_the_page_anew(to_plan):
-    with restored(to_plan / "rglib/report/assets/page.html"):
-        to_plan.append("rglib/report/assets/page.html", "<!-- changed -->")
+    with restored(to_plan / "rglib/report/page/assets/page.html"):
+        to_plan.append("rglib/report/page/assets/page.html", "<!-- changed -->")
         assert to_plan.planned() == {"make_page", "all"}
 
 
@@ -388,24 +388,24 @@ def test_the_ablations_reuse_the_networks_and_evaluations_of_the_tables(to_plan)
 
 
 CODE = {
-    ("rglib/networks.py", "DRUNet.unet"): (
+    ("rglib/core/networks.py", "DRUNet.unet"): (
         {f"train_{stage}" for stage in ("denoiser", "residual", "pnpreg", *METHODS[1:2], "rg1")}
         | {"train_deqgd", "train_rerg"}
         | evaluate(*METHODS)
         | REPORT
     ),
-    ("rglib/objectives/equilibrium.py", "Equilibrium.__call__"): (
+    ("rglib/training/objectives/equilibrium.py", "Equilibrium.__call__"): (
         {"train_mtdeq", "train_rg1", "train_deqgd", "train_rerg"}
         | evaluate("mtdeq", "rg1", "deqgd", "rerg")
         | REPORT
     ),
-    ("rglib/objectives/pnpreg.py", "PnPReG.__call__"): (
+    ("rglib/training/objectives/pnpreg.py", "PnPReG.__call__"): (
         {"train_pnpreg", "train_rg1", "train_deqgd", "train_rerg"} | evaluate(*BY_DESCENT) | REPORT
     ),
-    ("rglib/evaluation.py", "evaluate"): evaluate(*METHODS) | REPORT,
-    ("rglib/restoration.py", "PnPADMM.restore"): evaluate("gauss", "mtdeq") | REPORT,
-    ("rglib/claims.py", "check_claims"): {"make_claims", "make_page"},
-    ("rglib/report/page.py", "write_page"): {"make_page"},
+    ("rglib/restoration/evaluation.py", "evaluate"): evaluate(*METHODS) | REPORT,
+    ("rglib/core/algorithms.py", "PnPADMM.restore"): evaluate("gauss", "mtdeq") | REPORT,
+    ("rglib/report/claims.py", "check_claims"): {"make_claims", "make_page"},
+    ("rglib/report/page/page.py", "write_page"): {"make_page"},
 }
 
 

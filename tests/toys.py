@@ -1,6 +1,6 @@
 """What made results that nothing made: a provenance for tests of what is written."""
 
-from rglib.provenance import make_provenance
+from rglib.records.provenance import make_provenance
 
 
 def toy_provenance(title="Embedded"):

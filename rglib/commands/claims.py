@@ -7,14 +7,15 @@ import json
 import math
 from collections.abc import Sequence
 
-from rglib.claims import PAPER_CLAIMS, Claim, Claims, ClaimsError, Verdict, verdicts_text
 from rglib.commands import refused
+from rglib.paper import CLAIMS
+from rglib.report.claims import Claim, Claims, ClaimsError, Verdict, verdicts_text
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the verdicts; return 0, 1 or 2 as the help says."""
     try:
-        claims = Claims.read(chosen.claims or PAPER_CLAIMS)
+        claims = Claims.read(chosen.claims or CLAIMS)
         numbers = claims.numbers(
             chosen.table, curves=chosen.curves, columns=_columns(chosen.columns)
         )

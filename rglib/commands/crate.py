@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rglib.commands import refused, say
-from rglib.verify import VerifyError
+from rglib.records.verify import VerifyError
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import is_dataclass, replace
 
-from rglib.photographs import read_kernel
-from rglib.problems import PROBLEMS, Degradation, KernelBlur
+from rglib.core.problems import PROBLEMS, Degradation, KernelBlur
+from rglib.data.photographs import read_kernel
 
 
 def degradation_of(chosen: argparse.Namespace) -> Degradation:

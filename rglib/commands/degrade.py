@@ -11,10 +11,10 @@ import numpy as np
 from rglib.commands import refused, say
 from rglib.commands.degradations import degradation_of
 from rglib.commands.files import check_outputs, targets
-from rglib.decoding import WHITE, ImageError
-from rglib.memory import IN_PARTS, enough_for
-from rglib.operators import Mask
-from rglib.photographs import (
+from rglib.core.operators import Mask
+from rglib.core.problems import Degradation, SeededImage, observe
+from rglib.data.decoding import WHITE, ImageError
+from rglib.data.photographs import (
     Photograph,
     as_levels,
     bits_in,
@@ -23,7 +23,7 @@ from rglib.photographs import (
     write_mask,
     write_photograph,
 )
-from rglib.problems import Degradation, SeededImage, observe
+from rglib.restoration.memory import IN_PARTS, enough_for
 
 
 @dataclass(frozen=True)

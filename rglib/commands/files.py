@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from rglib.photographs import check_format, photographs_in
+from rglib.data.photographs import check_format, photographs_in
 
 
 class FilesError(ValueError):

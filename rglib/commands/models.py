@@ -7,7 +7,7 @@ import argparse
 from tabulate import tabulate
 
 from rglib.commands import refused
-from rglib.models import ROLE, Models, ModelsError
+from rglib.restoration.weights_folder import ROLE, Models, ModelsError
 
 
 def run(chosen: argparse.Namespace) -> int:

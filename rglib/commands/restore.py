@@ -10,16 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rglib.borders import continued
-from rglib.certificate import SUFFIX, Certificate, certified
 from rglib.commands import degradations, refused, say
 from rglib.commands.files import check_outputs, companion, targets
-from rglib.decoding import WHITE, ImageError
-from rglib.memory import IN_PARTS, check_memory, enough_for
-from rglib.metrics import SSIM_WINDOW, psnr, ssim
-from rglib.networks import WeightsError
-from rglib.noise import estimated_noise
-from rglib.photographs import (
+from rglib.core.metrics import SSIM_WINDOW, psnr, ssim
+from rglib.core.networks import WeightsError
+from rglib.core.problems import Degradation, KnownPixels, Problem
+from rglib.data.decoding import WHITE, ImageError
+from rglib.data.photographs import (
     Photograph,
     check_format,
     read_mask,
@@ -27,8 +24,11 @@ from rglib.photographs import (
     size_of,
     write_photograph,
 )
-from rglib.priors import Prior, enlargement, load, observed, problem_of
-from rglib.problems import Degradation, KnownPixels, Problem
+from rglib.restoration.borders import continued
+from rglib.restoration.certificate import SUFFIX, Certificate, certified
+from rglib.restoration.memory import IN_PARTS, check_memory, enough_for
+from rglib.restoration.noise import estimated_noise
+from rglib.restoration.prior import Prior, enlargement, load, observed, problem_of
 
 REACH_OF_DOWNSAMPLING = 8  # observed pixels; the kernels reach 2, and a wider margin gains nothing
 TILE = "--tile-above 262144 applies the network to parts, which needs less"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rglib.commands import refused
-from rglib.verify import Status, VerifyError, as_json, as_table, verify
+from rglib.records.verify import Status, VerifyError, as_json, as_table, verify
 
 
 def run(chosen: argparse.Namespace) -> int:

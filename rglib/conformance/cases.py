@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rglib.networks import build
-from rglib.problems import PROBLEMS, Degradation, KernelBlur
+from rglib.core.networks import build
+from rglib.core.problems import PROBLEMS, Degradation, KernelBlur
 
 HEIGHT, WIDTH = 34, 37  # no multiple of 2, 3, 8 or 16 on both sides: every crop and padding shows
 WIDTHS, BLOCKS = (2, 2, 3, 3), 2  # of the DRUNets; with one block KAIR's has another name for it

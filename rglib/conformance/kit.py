@@ -25,9 +25,9 @@ from rglib.conformance.cases import (
 )
 from rglib.conformance.checks import CHECKS, Finding, Inputs, Status, compare
 from rglib.conformance.reference import Reference
+from rglib.core.operators import downsampling_taps
+from rglib.core.problems import Degradation, SuperResolution
 from rglib.files import replacing
-from rglib.operators import downsampling_taps
-from rglib.problems import Degradation, SuperResolution
 
 SHIPPED = Path(__file__).parent / "kit.safetensors"
 FORMAT = "1"  # raised when a name or a meaning changes

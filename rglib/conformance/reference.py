@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rglib import metrics
 from rglib.conformance.cases import DEGRADATIONS, Case, network_of
-from rglib.fixed_point import Adam
-from rglib.iterations import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
-from rglib.objectives.losses import link_residual, mean_square
-from rglib.operators import BLUR_SIZE, Mask, Operator, downsampling_taps, gaussian_kernel
-from rglib.problems import (
+from rglib.core import metrics
+from rglib.core.algorithms import GradientDescent
+from rglib.core.fixed_point import Adam
+from rglib.core.maps import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
+from rglib.core.operators import BLUR_SIZE, Mask, Operator, downsampling_taps, gaussian_kernel
+from rglib.core.problems import (
     DataGradient,
     Deblurring,
     KernelBlur,
@@ -25,7 +25,7 @@ from rglib.problems import (
     SuperResolution,
     observe,
 )
-from rglib.restoration import GradientDescent
+from rglib.training.objectives.losses import link_residual, mean_square
 
 
 class Reference:

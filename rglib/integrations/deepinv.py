@@ -17,10 +17,10 @@ from deepinv.optim import Prior as DeepinvPrior
 from deepinv.physics import LinearPhysics, NoiseModel
 from torch import Tensor, nn
 
-from rglib import priors
-from rglib.models import ROLE
-from rglib.operators import Operator
-from rglib.problems import PROBLEMS, Degradation, SeededImage, observe_image
+from rglib.core.operators import Operator
+from rglib.core.problems import PROBLEMS, Degradation, SeededImage, observe_image
+from rglib.restoration import prior as priors
+from rglib.restoration.weights_folder import ROLE
 
 
 class GradientPrior(DeepinvPrior):  # type: ignore[misc]  # deepinv has no types

@@ -17,8 +17,8 @@ from typing import Any
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from rglib.provenance import CHECKSUM, RECORD_SUFFIX
-from rglib.verify import CRATE_RESULTS, Finding, Status, verify
+from rglib.records.provenance import CHECKSUM, RECORD_SUFFIX
+from rglib.records.verify import CRATE_RESULTS, Finding, Status, verify
 
 PROFILES = (
     "https://w3id.org/ro/wfrun/process/0.5",

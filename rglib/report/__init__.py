@@ -1,9 +1,1 @@
-"""The results on one page, ``results/report.html``: one file that needs no network.
-
-`rglib.report.page` writes it from what `rglib.report.tables`, `charts`, `pictures` and `citation`
-prepare; ``assets/`` holds its template, style and scripts.
-"""
-
-from pathlib import Path
-
-ASSETS = Path(__file__).with_name("assets")
+"""Tables, figures, claims and the page, from CSV files. No PyTorch here."""

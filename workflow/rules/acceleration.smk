@@ -1,7 +1,7 @@
 # The accelerated solver beside the paper's Adam: copies of the methods by gradient descent, one job
 # of the rule `evaluate` for each method and solver, and one for each method on the way to x_g in
 # training; then tables and a figure.
-from rglib.acceleration import SOLVERS, copy_name
+from rglib.plan.acceleration import SOLVERS, copy_name
 
 ACCELERATION = config["acceleration"]
 DRAWN_BY = config["stages"][ACCELERATION["training"]["stage"]]

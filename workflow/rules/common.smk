@@ -4,19 +4,19 @@ from os.path import dirname, exists, isfile, join
 from pathlib import Path
 from shutil import which
 
-from rglib import plans
-from rglib.ablations import active, left_out, references
-from rglib.datasets import DOWNLOADS, mirror_folders
-from rglib.definitions import SOURCE_ROOT, code_hash
+from rglib.plan import stages as plans
+from rglib.plan.ablations import active, left_out, references
+from rglib.data.datasets import DOWNLOADS, mirror_folders
+from rglib.records.code_hash import SOURCE_ROOT, code_hash
 from rglib.extensions import is_own
 from rglib.files import file_digest
-from rglib.grids import targets
-from rglib.listing import checksums, parameter
-from rglib.models import ROLE, SECTIONS_AT_TEST_TIME, SETTINGS_FILE
-from rglib.provenance import RECORD_SUFFIX
-from rglib.seeds import copies, is_given, seeds_of
-from rglib.validation import learned_roles
-from rglib.variants import expanded
+from rglib.plan.open_settings import targets
+from rglib.data.listing import checksums, parameter
+from rglib.restoration.weights_folder import ROLE, SECTIONS_AT_TEST_TIME, SETTINGS_FILE
+from rglib.records.provenance import RECORD_SUFFIX
+from rglib.plan.seeds import copies, is_given, seeds_of
+from rglib.plan.check import learned_roles
+from rglib.plan.variants import expanded
 
 RUN = f"work/{config['run']}"
 METHODS = list(config["methods"])
@@ -84,13 +84,13 @@ def networks_code(roles):
     """The networks of these roles, DRUNets or of one's own."""
     own = [config["network"][role] for role in roles if config["network"].get(role)]
     drunets = [role for role in roles if not config["network"].get(role)]
-    return [one_of("rglib.networks:NETWORKS", *drunets), *own]
+    return [one_of("rglib.core.networks:NETWORKS", *drunets), *own]
 
 
 def solver_code(name):
     """A solver, as a choice or as code of one's own; None where there is none."""
     own = [name] if name and is_own(name) else []
-    return [one_of("rglib.fixed_point:SOLVERS", name), *own]
+    return [one_of("rglib.core.fixed_point:SOLVERS", name), *own]
 
 
 def training_code(stage, schedules=()):
@@ -105,13 +105,13 @@ def training_code(stage, schedules=()):
     solver, backward_map = equilibrium.get("solver"), equilibrium.get("backward_map")
     by_name = [
         *solver_code(solver),
-        one_of("rglib.objectives.equilibrium:BACKWARD_MAPS", backward_map),
+        one_of("rglib.training.objectives.equilibrium:BACKWARD_MAPS", backward_map),
     ]
     if is_own(objective):  # it may take any of these, whatever the configuration says
         by_name = [objective, *([solver] if solver and is_own(solver) else [])]
     return [
-        one_of("rglib.configuration:OBJECTIVES", objective),
-        one_of("rglib.configuration:SCHEDULES", *taken, *schedules),
+        one_of("rglib.training.factory:OBJECTIVES", objective),
+        one_of("rglib.training.factory:SCHEDULES", *taken, *schedules),
         *networks_code(entry["init"]),
         *by_name,
     ]
@@ -120,7 +120,7 @@ def training_code(stage, schedules=()):
 def restoring_code(algorithm, solver):
     """The code that restores by an algorithm, and by a solver where it uses one."""
     return [
-        one_of("rglib.evaluation:RESTORERS", algorithm),
+        one_of("rglib.restoration.evaluation:RESTORERS", algorithm),
         *solver_code(solver if algorithm == "gradient_descent" else None),
         *networks_code([ROLE[algorithm]]),
     ]

@@ -1,7 +1,7 @@
 # Data sets and image stores. The manifests of the data sets are shared by all runs. They run again
 # when the definition of a data set changes, or what lies where it was found, by content; in which
 # mirror that is does not matter.
-from rglib.datasets import definition, slug
+from rglib.data.datasets import definition, slug
 
 DATASETS = {slug(id): id for id in [*config["data"]["train"], *config["data"]["validation"]]}
 TUNING_DATA = {slug(config["tuning"]["data"]): config["tuning"]["data"]}

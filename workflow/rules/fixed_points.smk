@@ -1,7 +1,7 @@
 # What each part of the training at fixed points brings: one job for each variant and seed, then a
 # table and a figure. The section fixed_points is in the overlay config/fixed_points.yaml.
-from rglib.fixed_point_variants import copies as study_copies
-from rglib.fixed_point_variants import copy_name as study_copy
+from rglib.plan.fixed_point_variants import copies as study_copies
+from rglib.plan.fixed_point_variants import copy_name as study_copy
 
 STUDY = config.get("fixed_points")
 STUDIED = list(study_copies(config))

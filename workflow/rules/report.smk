@@ -1,6 +1,6 @@
 # From evaluations to tables, figures and the paper's claims, all under results/. These rules take
 # seconds, so they run again whenever the configuration could have changed a number or a footnote.
-from rglib.provenance import configuration_hash
+from rglib.records.provenance import configuration_hash
 
 CONFIGURATION = f"{config['run']} {configuration_hash(config)}"
 OF_ALL_SEEDS = with_predecessors(map(stage_of, COPIES))
@@ -106,7 +106,7 @@ rule make_claims:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        claims=file_digest(SOURCE_ROOT / "rglib/paper_claims.yaml"),  # data, not code
+        claims=file_digest(SOURCE_ROOT / "rglib/paper/claims.yaml"),  # data, not code
         code=MADE_WITH("report_claims", **OF_TABLES),
     script:
         "../scripts/report_claims.py"

@@ -31,7 +31,7 @@ if workflow.is_main_process:
 
 
 onsuccess:
-    from rglib.headline import headline  # here, as every job reads this file and pandas is slow
+    from rglib.report.headline import headline  # here, as every job reads this file and pandas is slow
 
     said = headline(
         Path("results"),

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import torch
 
-from rglib.acceleration_training import measure
-from rglib.bound import in_float32
-from rglib.configuration import device
+from rglib.data.images import CropSampler, PatchStore
 from rglib.files import replacing
-from rglib.images import CropSampler, PatchStore
-from rglib.provenance import write_machine
+from rglib.records.provenance import write_machine
+from rglib.studies.acceleration import measure
+from rglib.studies.theorem1 import in_float32
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # the paper's tolerance needs all of float32
-params, on = snakemake.params, device(snakemake.config["device"])
+params, on = snakemake.params, device_named(snakemake.config["device"])
 method, store = snakemake.wildcards.method, PatchStore.open(Path(snakemake.input.train).parent)
 table = measure(
     in_float32("G", Path(snakemake.input.G), network=params.network, device=on),

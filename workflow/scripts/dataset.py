@@ -5,8 +5,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from rglib.datasets import mirror_folders, resolve
-from rglib.listing import write
+from rglib.data.datasets import mirror_folders, resolve
+from rglib.data.listing import write
 
 terminal = logging.StreamHandler()
 terminal.setLevel(logging.WARNING)  # a file that is left out must not go unseen

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import torch
 
-from rglib.configuration import device
-from rglib.evaluation import EvaluationFiles, evaluate_method
-from rglib.manifest import Manifest
-from rglib.provenance import write_machine
+from rglib.data.manifest import Manifest
+from rglib.records.provenance import write_machine
+from rglib.restoration.evaluation import EvaluationFiles, evaluate_method
 
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32

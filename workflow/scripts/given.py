@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rglib.download import Archive, download
-from rglib.stages import import_stage
+from rglib.data.download import Archive, download
+from rglib.training.stage import import_stage
 
 
 def local(source):

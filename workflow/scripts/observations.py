@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from rglib.evaluation import read_test_images, write_observation
-from rglib.manifest import Manifest
-from rglib.problems import degradations
+from rglib.core.problems import degradations
+from rglib.data.manifest import Manifest
+from rglib.restoration.evaluation import read_test_images, write_observation
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 images = read_test_images(Manifest.read(Path(snakemake.input.test_set)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from rglib.stages import StageFiles, StageSettings, overfit
+from rglib.training.stage import StageFiles, StageSettings, overfit
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 torch.set_num_threads(snakemake.threads)

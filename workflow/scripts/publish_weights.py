@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from rglib.stages import publish_stage
+from rglib.training.stage import publish_stage
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 shutil.copy(snakemake.input.settings, snakemake.params.folder)

@@ -2,10 +2,10 @@
 
 import sys
 
-from rglib.ablation_table import ablation_table, ablations_markdown, descriptions
-from rglib.ablations import references
-from rglib.provenance import provenance_of
-from rglib.results import read_results, summarise, write_csv, write_text
+from rglib.plan.ablations import references
+from rglib.records.provenance import provenance_of
+from rglib.report.ablations import ablation_table, ablations_markdown, descriptions
+from rglib.report.evaluations import read_results, summarise, write_csv, write_text
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

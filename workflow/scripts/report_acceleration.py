@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from rglib import acceleration_training
-from rglib.acceleration import SOLVERS, copy_name
-from rglib.acceleration_report import (
+from rglib.plan.acceleration import SOLVERS, copy_name
+from rglib.records.provenance import provenance_of
+from rglib.report.acceleration import (
     acceleration_markdown,
     acceleration_table,
     adam_steps,
@@ -14,8 +14,8 @@ from rglib.acceleration_report import (
     of_both_solvers,
     title,
 )
-from rglib.provenance import provenance_of
-from rglib.results import read_curves, read_results, write_csv, write_text
+from rglib.report.evaluations import read_curves, read_results, write_csv, write_text
+from rglib.studies import acceleration as acceleration_training
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from rglib.acceleration_report import acceleration_figure, of_both_solvers, title
-from rglib.figures import save
-from rglib.provenance import provenance_of
+from rglib.records.provenance import provenance_of
+from rglib.report.acceleration import acceleration_figure, of_both_solvers, title
+from rglib.report.figures import save
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

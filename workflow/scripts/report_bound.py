@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from rglib.bound_report import COLUMNS
-from rglib.provenance import provenance_of
-from rglib.results import write_csv
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import write_csv
+from rglib.report.theorem1 import COLUMNS
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

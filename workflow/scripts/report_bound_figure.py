@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from rglib.bound_report import bound_figure
-from rglib.figures import save
-from rglib.provenance import provenance_of
+from rglib.records.provenance import provenance_of
+from rglib.report.figures import save
+from rglib.report.theorem1 import bound_figure
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

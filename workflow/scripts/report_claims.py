@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from rglib.claims import Numbers, check_claims, claims_markdown
-from rglib.provenance import provenance_of
-from rglib.results import read_results, summarise, write_csv, write_text
+from rglib.records.provenance import provenance_of
+from rglib.report.claims import Numbers, check_claims, claims_markdown
+from rglib.report.evaluations import read_results, summarise, write_csv, write_text
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from rglib.provenance import provenance_of
-from rglib.results import convergence, read_curves, write_csv
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import convergence, read_curves, write_csv
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from rglib.figures import fig1, save
-from rglib.provenance import provenance_of
-from rglib.results import read_results
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import read_results
+from rglib.report.figures import fig1, save
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

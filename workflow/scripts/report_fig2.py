@@ -4,8 +4,8 @@ import sys
 
 import pandas as pd
 
-from rglib.figures import fig2, save
-from rglib.provenance import provenance_of
+from rglib.records.provenance import provenance_of
+from rglib.report.figures import fig2, save
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

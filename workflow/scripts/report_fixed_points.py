@@ -4,10 +4,10 @@ import sys
 
 import pandas as pd
 
-from rglib.fixed_point_report import TITLE, study_markdown
-from rglib.fixed_point_study import COLUMNS
-from rglib.provenance import provenance_of
-from rglib.results import write_csv, write_text
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import write_csv, write_text
+from rglib.report.fixed_points import TITLE, study_markdown
+from rglib.studies.fixed_points import COLUMNS
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from rglib.figures import save
-from rglib.fixed_point_report import TITLE, study_figure
-from rglib.provenance import provenance_of
+from rglib.records.provenance import provenance_of
+from rglib.report.figures import save
+from rglib.report.fixed_points import TITLE, study_figure
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

@@ -4,11 +4,11 @@ import sys
 
 import pandas as pd
 
-from rglib.backward_study import COLUMNS
-from rglib.figures import save
-from rglib.fixed_point_report import GRADIENTS_TITLE, gradients_figure
-from rglib.provenance import provenance_of
-from rglib.results import write_csv
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import write_csv
+from rglib.report.figures import save
+from rglib.report.fixed_points import GRADIENTS_TITLE, gradients_figure
+from rglib.studies.gradients import COLUMNS
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

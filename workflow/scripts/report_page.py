@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from rglib.provenance import provenance_of
-from rglib.report.page import Material, write_page
-from rglib.results import read_results
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import read_results
+from rglib.report.page.page import Material, write_page
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

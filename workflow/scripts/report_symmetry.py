@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from rglib.provenance import provenance_of
-from rglib.results import write_csv
-from rglib.symmetry import COLUMNS
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import write_csv
+from rglib.studies.symmetry import COLUMNS
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

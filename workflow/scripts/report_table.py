@@ -2,8 +2,8 @@
 
 import sys
 
-from rglib.provenance import provenance_of
-from rglib.results import (
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import (
     latex_table,
     markdown_table,
     read_results,

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from rglib.grids import overlay_text
-from rglib.provenance import provenance_of
-from rglib.results import write_csv, write_text
-from rglib.tuning import COLUMNS, read_tables
+from rglib.plan.open_settings import overlay_text
+from rglib.records.provenance import provenance_of
+from rglib.report.evaluations import write_csv, write_text
+from rglib.studies.tuning import COLUMNS, read_tables
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from rglib.models import write_settings
+from rglib.restoration.weights_folder import write_settings
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 write_settings(snakemake.params.settings, Path(snakemake.output[0]))

@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
-from rglib.datasets import without_leaks
-from rglib.images import build_store
-from rglib.manifest import Manifest
+from rglib.data.datasets import without_leaks
+from rglib.data.images import build_store
+from rglib.data.manifest import Manifest
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 manifests = [Manifest.read(Path(path)) for path in snakemake.input.manifests]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
+from rglib.core.networks import preferred_arithmetic
+from rglib.data.manifest import Manifest
 from rglib.files import replacing
-from rglib.fixed_point_study import measure
-from rglib.manifest import Manifest
-from rglib.networks import preferred_arithmetic
-from rglib.provenance import write_machine
-from rglib.stages import StageFiles, StageSettings, trainer
-from rglib.tuning import validation_images
+from rglib.records.provenance import write_machine
+from rglib.studies.fixed_points import measure
+from rglib.studies.tuning import validation_images
+from rglib.training.stage import StageFiles, StageSettings, trainer
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from rglib.backward_study import measure
+from rglib.core.networks import build, load_into
+from rglib.data.manifest import Manifest
 from rglib.files import replacing
-from rglib.manifest import Manifest
-from rglib.networks import build, load_into
-from rglib.provenance import write_machine
-from rglib.tuning import validation_images
+from rglib.records.provenance import write_machine
+from rglib.studies.gradients import measure
+from rglib.studies.tuning import validation_images
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)

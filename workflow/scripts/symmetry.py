@@ -5,18 +5,17 @@ from pathlib import Path
 
 import torch
 
-from rglib.bound import in_float32
-from rglib.configuration import device
-from rglib.evaluation import read_test_images
+from rglib.data.manifest import Manifest
 from rglib.files import replacing
-from rglib.manifest import Manifest
-from rglib.provenance import write_machine
-from rglib.symmetry import Study, measure_all
+from rglib.records.provenance import write_machine
+from rglib.restoration.evaluation import read_test_images
+from rglib.studies.symmetry import Study, measure_all
+from rglib.studies.theorem1 import in_float32
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # zeros this exact need all of float32
-params, on = snakemake.params, device(snakemake.config["device"])
+params, on = snakemake.params, device_named(snakemake.config["device"])
 table = measure_all(
     in_float32("G", Path(snakemake.input.G), network=params.network, device=on),
     read_test_images(Manifest.read(Path(snakemake.input.test_set))),

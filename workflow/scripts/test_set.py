@@ -5,10 +5,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from rglib.datasets import mirror_folders, resolve_test
-from rglib.evaluation import check_sizes, read_test_images
-from rglib.listing import write
-from rglib.problems import degradations
+from rglib.core.problems import degradations
+from rglib.data.datasets import mirror_folders, resolve_test
+from rglib.data.listing import write
+from rglib.restoration.evaluation import check_sizes, read_test_images
 
 terminal = logging.StreamHandler()
 terminal.setLevel(logging.WARNING)  # a stand-in, or a file left out, must not go unseen

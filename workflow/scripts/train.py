@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from rglib.launch import Job, become_torchrun
-from rglib.stages import StageFiles, StageSettings, train_stage
+from rglib.training.launch import Job, become_torchrun
+from rglib.training.stage import StageFiles, StageSettings, train_stage
 
 outputs, params = snakemake.output, snakemake.params
 processes = snakemake.resources.processes

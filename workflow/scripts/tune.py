@@ -5,17 +5,16 @@ from pathlib import Path
 
 import torch
 
-from rglib.configuration import device
+from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.data.manifest import Manifest
 from rglib.files import replacing
-from rglib.manifest import Manifest
-from rglib.networks import build, for_inference, load_into, preferred_arithmetic
-from rglib.provenance import write_machine
-from rglib.tuning import tune, validation_images
+from rglib.records.provenance import write_machine
+from rglib.studies.tuning import tune, validation_images
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
-params, on = snakemake.params, device(snakemake.config["device"])
+params, on = snakemake.params, device_named(snakemake.config["device"])
 network = build(
     params.role, **params.network, arithmetic=preferred_arithmetic(params.precision, on)
 )

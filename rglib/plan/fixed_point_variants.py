@@ -1,0 +1,28 @@
+"""The copies of a stage that the study of training at fixed points compares. No PyTorch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rglib.plan.ablations import overlaid
+
+Config = Mapping[str, Any]
+
+
+def copies(config: Config) -> dict[str, dict[str, Any]]:
+    """The stages of all variants and seeds by name, none where nothing is to be studied."""
+    plan = config.get("fixed_points")
+    if plan is None:
+        return {}
+    stage = config["stages"][plan["stage"]]
+    return {
+        copy_name(variant, seed): {**overlaid(stage, entry.get("stage", {})), "seed": seed}
+        for variant, entry in plan["variants"].items()
+        for seed in plan["seeds"]
+    }
+
+
+def copy_name(variant: str, seed: int) -> str:
+    """What a copy is called; the hyphen keeps it apart from configured names."""
+    return f"{variant}-{seed}"

@@ -1,0 +1,315 @@
+"""Figures 1 and 2 of the paper, from our results, as they are to be printed.
+
+They are as wide as a column or the text of the proceedings (SCITEPRESS: A4, margins of 2.6 cm), in
+letters of 8 and 9 points, so that they need no scaling. PDF and PNG are the same bytes whenever
+they are drawn from the same numbers. Each figure says at its foot, and in the metadata of its
+files, what made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
+from PIL import Image
+
+from rglib.files import replacing
+from rglib.records.provenance import Provenance, write_record
+from rglib.report.evaluations import ResultsError, problem_title
+
+FIGURE_1_PROBLEMS = ("sr3_gaussian_n0.01", "completion90", "deblur_s2.0")
+FIGURE_1_IMAGE = "butterfly"
+FIGURE_1_CROP = 96  # pixels
+FIGURE_2_PROBLEM = "completion90"
+DEEPEST_DB = 3.0  # under the start; a curve that diverges leaves the axes instead of flattening all
+
+CM = 1 / 2.54  # inches
+COLUMN_WIDTH = 7.5 * CM
+TEXT_WIDTH = 15.8 * CM
+FOOT_SIZE = 7  # points; the axes have 8 and 9
+
+
+@dataclass(frozen=True)
+class CurveStyle:
+    """How a curve is drawn: its colour, its dashes in units of the line's width, its marker."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+
+# The colours are P. Tol's "medium-contrast" scheme, and black: apart for colour-blind readers, and
+# of lightnesses that stay apart in grey (SRON/EPS/TN/09-002, https://sronpersonalpages.nl/~pault).
+CURVE_STYLES = (
+    CurveStyle("#6699CC", (1, 1.2), "o"),
+    CurveStyle("#997700", (5, 1.5, 1, 1.5), "s"),
+    CurveStyle("#994455", (5, 2), "^"),
+    CurveStyle("#004488", (), "D"),
+    CurveStyle("#EE99AA", (3, 1, 1, 1, 1, 1), "v"),
+    CurveStyle("#000000", (2, 3), "P"),
+    CurveStyle("#EECC66", (8, 2), "X"),
+)
+MARKERS = 7  # on each curve
+
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "font.family": "STIXGeneral",  # Times, as the paper; ships with matplotlib: the same everywhere
+    "mathtext.fontset": "stix",
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "pdf.fonttype": 42,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A square crop of an image of the test set, in pixels of the ground truth.
+
+    ``top`` and ``left`` are that of the centred crop where they are None.
+    """
+
+    image: str
+    top: int | None = None
+    left: int | None = None
+    size: int = FIGURE_1_CROP
+
+    def cut(self, pixels: np.ndarray) -> np.ndarray:
+        """Crop an image (H, W, 3).
+
+        Raises:
+            ResultsError: the crop does not lie within the image.
+        """
+        height, width = pixels.shape[:2]
+        top = (height - self.size) // 2 if self.top is None else self.top
+        left = (width - self.size) // 2 if self.left is None else self.left
+        if not (0 <= top <= height - self.size and 0 <= left <= width - self.size):
+            raise ResultsError(
+                f"crop of {self.size} pixels at ({top}, {left}) is not within image {self.image} "
+                f"of {height}x{width}"
+            )
+        return pixels[top : top + self.size, left : left + self.size]
+
+
+def fig2(
+    convergence: pd.DataFrame,
+    *,
+    labels: Mapping[str, str],
+    provenance: Provenance,
+    problem: str = FIGURE_2_PROBLEM,
+) -> Figure:
+    """Draw the mean PSNR over the iterations of gradient descent.
+
+    The axes end `DEEPEST_DB` under the starting point: a curve that diverges leaves them there.
+
+    Args:
+        convergence: what `rglib.report.evaluations.convergence` returns.
+        labels: readable names of the methods to draw, by id, in the order of the legend.
+        provenance: what made the numbers; goes to the foot.
+        problem: id of the problem.
+
+    Raises:
+        ResultsError: there is no curve of these methods on the problem.
+    """
+    curves = convergence[convergence["problem_id"] == problem]
+    drawn = [method for method in labels if method in set(curves["method"])]
+    if not drawn:
+        raise ResultsError(
+            f"no curve of {', '.join(labels) or 'any method'} on {problem}; figure 2 needs a "
+            "method with `algorithm: gradient_descent` and this problem"
+        )
+    if len(drawn) > len(CURVE_STYLES):
+        raise ResultsError(f"{len(drawn)} curves; figure 2 can tell {len(CURVE_STYLES)} apart")
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(COLUMN_WIDTH, 6.6 * CM)
+        axes = figure.add_axes((0.14, 0.285, 0.845, 0.635))
+        for number, (method, style) in enumerate(zip(drawn, CURVE_STYLES, strict=False)):
+            curve = curves[curves["method"] == method]
+            apart = max(1, len(curve) // MARKERS)
+            axes.plot(
+                curve["iteration"],
+                curve["psnr_db"],
+                color=style.colour,
+                linestyle=(0, style.dashes or (1, 0)),
+                linewidth=1.3,
+                marker=style.marker,
+                markersize=3.5,
+                markevery=(apart * (number + 1) // (len(drawn) + 1), apart),
+                label=labels[method],
+            )
+        axes.set_xlabel("iteration of gradient descent", labelpad=2)
+        axes.set_ylabel("mean PSNR (dB)", labelpad=2)
+        axes.set_title(f"{problem_title(problem)}, ours", loc="left", pad=4)
+        axes.margins(x=0.025)
+        floor = curves.loc[curves["iteration"] == 0, "psnr_db"].max() - DEEPEST_DB
+        axes.set_ylim(bottom=max(floor, axes.get_ylim()[0]))
+        axes.grid(color="0.9", linewidth=0.5)
+        axes.legend(frameon=False, loc="best", handlelength=3.2, labelspacing=0.25)
+        write_foot(figure, provenance.short())
+    return figure
+
+
+def fig1(
+    results: pd.DataFrame,
+    *,
+    images: Path,
+    labels: Mapping[str, str],
+    provenance: Provenance,
+    problems: Sequence[str] = FIGURE_1_PROBLEMS,
+    views: Mapping[str, View] | None = None,
+) -> Figure:
+    """Draw crops of the restored images, one row per problem.
+
+    The columns are the ground truth, the starting point and the methods; beneath each is the PSNR
+    of the whole image. Of several seeds the first is shown.
+
+    Args:
+        results: what `rglib.report.evaluations.read_results` returns.
+        images: the folder of the evaluations, with ``observations/{problem_id}/{image}_truth.png``,
+            ``..._start.png`` and ``{method}_images/{problem_id}/{image}.png``.
+        labels: readable names of the methods to draw, by id, in the order of the columns.
+        provenance: what made the images; goes to the foot.
+        problems: ids of the problems; those without results are left out.
+        views: crops by problem id. By default the centre of `FIGURE_1_IMAGE`, or of the first
+            image where the test set has none of that name.
+
+    Raises:
+        ResultsError: none of the problems has results, or an image is missing or too small.
+    """
+    drawn = [problem for problem in problems if problem in set(results["problem_id"])]
+    if not drawn:
+        raise ResultsError(f"no result on {', '.join(problems)}: figure 1 has nothing to show")
+    default = _default_view(results)
+    columns, rows = 2 + len(labels), len(drawn)
+    side, top, gap, foot = 0.95 * CM, 0.45 * CM, 0.55 * CM, 0.55 * CM  # the gap holds the PSNR
+    panel = (TEXT_WIDTH - side) / columns
+    width, height = TEXT_WIDTH, top + rows * (panel + gap) + foot
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(width, height)
+        for row, problem in enumerate(drawn):
+            view = (views or {}).get(problem, default)
+            bottom = height - top - panel - row * (panel + gap)
+            panels = _panels(results, images, problem, view.image, labels)
+            for column, (title, path, caption) in enumerate(panels):
+                left = side + column * panel
+                size = panel * 0.96
+                axes = figure.add_axes((left / width, bottom / height, size / width, size / height))
+                _show(axes, view.cut(_read_image(path)))
+                axes.set_xlabel(caption, fontsize=8, labelpad=2)
+                if row == 0:
+                    axes.set_title(title, pad=3)
+                if column == 0:
+                    name = problem_title(problem).replace(", ", ",\n")  # a panel is 2.5 cm high
+                    axes.set_ylabel(name, fontsize=8, labelpad=2)
+        write_foot(figure, f"Ours; PSNR of the whole image \N{MIDDLE DOT} {provenance.short()}")
+    return figure
+
+
+def save(figure: Figure, path: Path, *, title: str, provenance: Provenance) -> None:
+    """Write a figure as PDF or PNG, by the suffix, whole or not at all, and its record; no date.
+
+    Args:
+        figure: what `fig1` or `fig2` returns.
+        path: ends in ``.pdf`` or ``.png``.
+        title: for the metadata of the file and the record.
+        provenance: for the same, in full.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    about = "\n".join(provenance.lines())
+    metadata = {
+        ".pdf": {"Title": title, "Subject": about, "CreationDate": None},
+        ".png": {"Title": title, "Description": about},
+    }
+    suffix = Path(path).suffix
+    if suffix not in metadata:
+        raise ValueError(f"{path}: figures are written as {' or '.join(metadata)}")
+    with replacing(path) as beside, matplotlib.rc_context(STYLE):
+        figure.savefig(beside, dpi=300, metadata=metadata[suffix])
+    write_record(Path(path), title=title, provenance=provenance)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, free of matplotlib's global state."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_foot(figure: Figure, text: str) -> None:
+    """Write text at the foot, broken at its middle dots into lines that fit."""
+    foot = figure.text(0.01, 0.012, "", fontsize=FOOT_SIZE, color="0.3", va="bottom")
+    lines: list[str] = []
+    for part in text.split(" \N{MIDDLE DOT} "):
+        joined = f"{lines[-1]} \N{MIDDLE DOT} {part}" if lines else part
+        foot.set_text(joined)
+        if lines and foot.get_window_extent().width > 0.98 * figure.bbox.width:
+            lines.append(part)
+        else:
+            lines[-1:] = [joined]
+    foot.set_text("\n".join(lines))
+
+
+def _default_view(results: pd.DataFrame) -> View:
+    names = list(dict.fromkeys(results["image"]))
+    image = FIGURE_1_IMAGE if FIGURE_1_IMAGE in names else names[0]
+    sizes = results.loc[results["image"] == image, ["height", "width"]]
+    return View(image, size=min(FIGURE_1_CROP, int(sizes.min().min())))
+
+
+def _panels(
+    results: pd.DataFrame, images: Path, problem: str, image: str, labels: Mapping[str, str]
+) -> list[tuple[str, Path, str]]:
+    """Title, file and caption of each panel of a row."""
+    found = results[(results["problem_id"] == problem) & (results["image"] == image)]
+    of_method = found.drop_duplicates("method").set_index("method")  # the first seed's
+    missing = [method for method in labels if method not in of_method.index]
+    if missing:
+        raise ResultsError(f"no result of {', '.join(missing)} on {problem}, image {image}")
+    observed = Path(images, "observations", problem)
+    start = of_method["psnr_start_db"].iloc[0]
+    return [
+        ("ground truth", observed / f"{image}_truth.png", ""),
+        ("start", observed / f"{image}_start.png", f"{start:.2f} dB"),
+        *(
+            (
+                label,
+                Path(images, f"{method}_images", problem, f"{image}.png"),
+                _caption(of_method["psnr_db"][method], of_method["outcome"][method]),
+            )
+            for method, label in labels.items()
+        ),
+    ]
+
+
+def _caption(psnr_db: float, outcome: str) -> str:
+    return f"{psnr_db:.2f} dB" if outcome == "finished" else "diverged"
+
+
+def _read_image(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise ResultsError(f"{path}: no such image; run the evaluation that writes it")
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _show(axes: Axes, pixels: np.ndarray) -> None:
+    axes.imshow(pixels, interpolation="none")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)

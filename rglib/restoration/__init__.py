@@ -1,0 +1,1 @@
+"""Restoring images with trained networks, in the tables and by hand."""

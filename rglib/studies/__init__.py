@@ -1,0 +1,1 @@
+"""Measurements beside the tables, each by a target of its own."""

@@ -1,0 +1,1 @@
+"""Stages of training: objectives, the loop, checkpoints, several processes."""
