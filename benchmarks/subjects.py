@@ -11,7 +11,7 @@ from skimage import data
 from torch import Tensor
 
 from rglib.core.networks import DRUNet, build, for_inference, load_into
-from rglib.data.images import to_tensor
+from rglib.core.tensors import to_tensor
 from rglib.records.provenance import PAPER_NETWORK, Network
 from rglib.restoration.weights_folder import Models
 

@@ -11,10 +11,11 @@ from deepinv.optim import GD, L2, PGD, DEQConfig, PnP
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
+from rglib.core.maps import link_residual
 from rglib.core.problems import Observation, observe
 from rglib.integrations.deepinv import GradientPrior
 from rglib.training.objectives.equilibrium import Equilibrium
-from rglib.training.objectives.losses import Batch, link_residual, mean_square
+from rglib.training.objectives.losses import Batch, mean_square
 
 
 class Remembering(nn.Module):

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from rglib.core.fixed_point import slope
 from rglib.core.metrics import psnr
-from rglib.data.images import to_tensor
+from rglib.core.tensors import to_tensor
 from rglib.integrations import deepinv as rg
 
 PHOTOGRAPH = to_tensor(skimage.data.astronaut()[:128, 160:288])

@@ -18,8 +18,9 @@ import yaml
 from hypothesis import settings
 
 from rglib.core.networks import build, save_weights
+from rglib.core.tensors import to_tensor
 from rglib.data.datasets import mirror_folders, resolve
-from rglib.data.images import read_image, to_tensor
+from rglib.data.images import read_image
 from rglib.restoration.weights_folder import write_settings
 
 # the speed of a machine proves nothing, and CI must not fail by chance

@@ -255,7 +255,9 @@ def sizes(curves, height=96, width=96):
 def a_table(**values):
     """Of one method on one problem: what the solvers pass through."""
     made = pd.concat([curve("rerg", solver, values[solver]) for solver in SOLVERS])
-    return acceleration_table(made, sizes(made), methods=["rerg"], problems=["completion90"])
+    return acceleration_table(
+        made, sizes(made), calls_before=CALLS_BEFORE, methods=["rerg"], problems=["completion90"]
+    )
 
 
 def test_the_ladder_has_every_call_up_to_the_aim_and_each_tenth_beyond():
@@ -278,7 +280,9 @@ def test_means_are_over_the_images_and_an_image_without_end_leaves_none():
             curve("rerg", "semi_implicit", [10, 20, 25]),
         ]
     )
-    table = acceleration_table(two, sizes(two), methods=["rerg"], problems=["completion90"])
+    table = acceleration_table(
+        two, sizes(two), calls_before=CALLS_BEFORE, methods=["rerg"], problems=["completion90"]
+    )
     of_adam = table.loc[table["solver"] == "adam", "psnr_db"]
     np.testing.assert_array_equal(of_adam, [15, 25, math.nan])
     assert table["psnr_adam2_db"].isna().all() and adam_steps(table) == 2
@@ -287,7 +291,13 @@ def test_means_are_over_the_images_and_an_image_without_end_leaves_none():
 def test_a_curve_that_is_missing_is_named():
     with pytest.raises(ResultsError, match="no curve of rerg by semi_implicit on completion90"):
         alone = curve("rerg", "adam", [1, 2])
-        acceleration_table(alone, sizes(alone), methods=["rerg"], problems=["completion90"])
+        acceleration_table(
+            alone,
+            sizes(alone),
+            calls_before=CALLS_BEFORE,
+            methods=["rerg"],
+            problems=["completion90"],
+        )
 
 
 def compared(**values):
@@ -305,7 +315,9 @@ def test_the_aim_holds_within_a_twentieth_of_a_decibel_and_above():
 def test_calls_before_the_first_step_are_those_of_the_images_in_the_mean():
     two = pd.concat([curve("rerg", s, [10, 25]).assign(image=i) for s in SOLVERS for i in "ab"])
     of_both = sizes(two).assign(width=lambda rows: [96 if i == "a" else 192 for i in rows["image"]])
-    table = acceleration_table(two, of_both, methods=["rerg"], problems=["completion90"])
+    table = acceleration_table(
+        two, of_both, calls_before=CALLS_BEFORE, methods=["rerg"], problems=["completion90"]
+    )
     calls = table.groupby("solver")["calls"].apply(list)
     assert calls["adam"] == [0, 1]
     assert calls["semi_implicit"] == pytest.approx(
@@ -424,7 +436,9 @@ def full_table(problems):
         for problem in problems
     ]
     curves = pd.concat(made)
-    return acceleration_table(curves, sizes(curves), methods=list(LABELS), problems=problems)
+    return acceleration_table(
+        curves, sizes(curves), calls_before=CALLS_BEFORE, methods=list(LABELS), problems=problems
+    )
 
 
 @pytest.mark.parametrize("own", [0, 1])

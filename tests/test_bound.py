@@ -12,15 +12,15 @@ from rglib.core.fixed_point import Outcome, StoppingRule
 from rglib.core.maps import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.core.operators import Downsample, Mask
 from rglib.core.problems import DataGradient, Observation, Problem
+from rglib.core.spectrum import lipschitz
+from rglib.core.tensors import centre
 from rglib.core.theorem import Sides, bound, link_loss
-from rglib.data.images import centre
 from rglib.plan.check import ConfigurationError, check
 from rglib.report.evaluations import ResultsError
 from rglib.report.figures import save
 from rglib.report.theorem1 import COLUMNS, FAINT, bound_figure
 from rglib.restoration.evaluation import GroundTruth
 from rglib.studies.theorem1 import Search, descend, measure, measure_all, picard
-from rglib.training.diagnostics import lipschitz
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,9 +8,9 @@ import pytest
 from toys import toy_provenance
 
 from rglib.__main__ import main
+from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.report.claims import CLAIM_COLUMNS, Numbers, check_claims, claims_markdown, papers_claims
 from rglib.report.evaluations import (
-    COLUMN_DESCRIPTIONS,
     CONVERGENCE_COLUMNS,
     PAPER_METHODS,
     RESULT_COLUMNS,

@@ -18,7 +18,8 @@ import rglib
 from rglib.__main__ import main
 from rglib.core.metrics import psnr, ssim
 from rglib.core.problems import PROBLEMS, observe_test_image
-from rglib.data.images import read_image, to_tensor, write_png
+from rglib.core.tensors import to_tensor
+from rglib.data.images import read_image, write_png
 from rglib.data.photographs import read_mask, read_photograph
 from rglib.restoration.borders import continued
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rglib.training.diagnostics import Health, extreme_eigenvalues, rayleigh_quotient
+from rglib.core.spectrum import extreme_eigenvalues, rayleigh_quotient
+from rglib.training.diagnostics import Health
 
 SHAPE = (2, 3, 3, 2)
 N = 36

@@ -15,8 +15,9 @@ from rglib.core.metrics import psnr, ssim
 from rglib.core.networks import WeightsError, save_weights
 from rglib.core.problems import PROBLEMS as EVERY_PROBLEM
 from rglib.core.problems import observe_image, observe_test_image
+from rglib.core.tensors import to_tensor
 from rglib.data.datasets import resolve
-from rglib.data.images import ImageError, read_image, to_tensor, write_png
+from rglib.data.images import ImageError, read_image, write_png
 from rglib.data.manifest import ImageFile, Manifest
 from rglib.report.evaluations import read_results
 from rglib.restoration import evaluation

@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from rglib.core.tensors import to_tensor, to_uint8
 from rglib.data.images import (
     CropSampler,
     ImageError,
     PatchStore,
     build_store,
     read_image,
-    to_tensor,
-    to_uint8,
     write_png,
 )
 from rglib.data.manifest import ImageFile, Manifest

@@ -10,7 +10,8 @@ import torch
 
 from rglib.__main__ import main
 from rglib.core.problems import PROBLEMS, SeededImage
-from rglib.data.images import to_tensor, write_png
+from rglib.core.tensors import to_tensor
+from rglib.data.images import write_png
 from rglib.data.photographs import read_photograph
 from rglib.restoration.noise import estimated_noise
 

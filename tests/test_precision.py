@@ -9,7 +9,7 @@ from skimage import data
 from rglib.core.fixed_point import slope
 from rglib.core.metrics import psnr
 from rglib.core.problems import PROBLEMS, SeededImage, observe
-from rglib.data.images import to_tensor
+from rglib.core.tensors import to_tensor
 from rglib.restoration.prior import load
 
 WEIGHTS = Path(__file__).parent.parent / "weights"

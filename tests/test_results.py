@@ -8,8 +8,8 @@ import pytest
 from toys import toy_provenance
 
 from rglib.files import replacing
+from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.report.evaluations import (
-    COLUMN_DESCRIPTIONS,
     CONVERGENCE_COLUMNS,
     CURVE_COLUMNS,
     PAPER_METHODS,

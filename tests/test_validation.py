@@ -18,7 +18,6 @@ from rglib.plan import check as validation
 from rglib.plan.check import ConfigurationError, check, dotted
 from rglib.report.evaluations import paper_tables
 from rglib.training import factory
-from rglib.training import stage as stages
 from rglib.training.objectives.equilibrium import Equilibrium
 
 ROOT = Path(__file__).parents[1]
@@ -139,10 +138,6 @@ def test_learned_roles_at_fixed_points(link, forward_backward, gradient_descent)
     }
     entry = {"objective": "equilibrium", "options": options}
     assert validation.learned_roles(entry) == list(Equilibrium(**options).learns)
-
-
-def test_initialisations_are_those_of_the_stages():
-    assert validation.INITIALISATIONS == stages.INITIALISATIONS
 
 
 # --- one mistake, one line ------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import argparse
 from tabulate import tabulate
 
 from rglib.commands import refused
-from rglib.restoration.weights_folder import ROLE, Models, ModelsError
+from rglib.plan.roles import ROLE
+from rglib.restoration.weights_folder import Models, ModelsError
 
 
 def run(chosen: argparse.Namespace) -> int:

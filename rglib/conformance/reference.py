@@ -13,7 +13,14 @@ from rglib.conformance.cases import DEGRADATIONS, Case, network_of
 from rglib.core import metrics
 from rglib.core.algorithms import GradientDescent
 from rglib.core.fixed_point import Adam
-from rglib.core.maps import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
+from rglib.core.maps import (
+    Denoiser,
+    ForwardBackward,
+    Gradient,
+    GradientStep,
+    RegularizedGradient,
+    link_residual,
+)
 from rglib.core.operators import BLUR_SIZE, Mask, Operator, downsampling_taps, gaussian_kernel
 from rglib.core.problems import (
     DataGradient,
@@ -25,7 +32,7 @@ from rglib.core.problems import (
     SuperResolution,
     observe,
 )
-from rglib.training.objectives.losses import link_residual, mean_square
+from rglib.training.objectives.losses import mean_square
 
 
 class Reference:

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from rglib.data.images import centre
+from rglib.core.tensors import centre
 from rglib.extensions import is_own, make
 
 State = TypeVar("State")

@@ -108,3 +108,8 @@ class GradientStep:
     def select(self, indices: Tensor) -> GradientStep:
         """The map g for the images at these indices."""
         return replace(self, gradient=self.gradient.select(indices))
+
+
+def link_residual(G_p: Tensor, z: Tensor, p: Tensor, *, variance: float | Tensor) -> Tensor:
+    r""":math:`s^2 G(p) - (z - p)` with :math:`p = P_{s^2}(z)`: its square is the link loss (7)."""
+    return variance * G_p - (z - p)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rglib.core.maps import ForwardBackward, Gradient
-from rglib.training.objectives.losses import link_residual
+from rglib.core.maps import ForwardBackward, Gradient, link_residual
 
 
 def bound(link: Tensor, x_f: Tensor, x_hat: Tensor, *, contraction: float) -> Tensor:

@@ -28,10 +28,11 @@ from rglib.gpu.quarter import IMAGES, PLAN, RECORDS, STATES, TESTED, Plan, neede
 from rglib.gpu.travel import MIB, States, TravelError, receive
 from rglib.plan.ablations import overlaid
 from rglib.plan.check import ConfigurationError, check
+from rglib.plan.roles import ROLE
 from rglib.plan.stages import training_parameters, with_predecessors
 from rglib.plan.variants import expanded
 from rglib.records.code_hash import code_hash
-from rglib.restoration.weights_folder import ROLE, shipped, write_settings
+from rglib.restoration.weights_folder import shipped, write_settings
 from rglib.training.stage import StageSettings
 
 Config = Mapping[str, Any]

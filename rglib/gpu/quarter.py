@@ -42,7 +42,8 @@ from rglib.core.problems import (
     TrainingDistribution,
     observe_image,
 )
-from rglib.data.images import PatchStore, build_store, centre
+from rglib.core.tensors import centre
+from rglib.data.images import PatchStore, build_store
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.gpu.travel import States, send

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from rglib.core.operators import Operator
 from rglib.core.problems import PROBLEMS, Degradation, SeededImage, observe_image
+from rglib.plan.roles import ROLE
 from rglib.restoration import prior as priors
-from rglib.restoration.weights_folder import ROLE
 
 
 class GradientPrior(DeepinvPrior):  # type: ignore[misc]  # deepinv has no types

@@ -19,22 +19,12 @@ from jsonschema.validators import extend
 from rglib.data.datasets import CATALOGUE, FOLDER_PREFIX, printable
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
 from rglib.plan.ablations import active, expanded, overlaid
-from rglib.restoration.weights_folder import ROLE
+from rglib.plan.roles import INITIALISATIONS, LEARNS, ROLE, ROLES, SECTIONS, TERMS, USES
 
 Config = Mapping[str, Any]
 Key = tuple[str | int, ...]  # the way from the top to an entry
 
-INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
-ROLES = ("P", "G")
-LEARNS = {"denoising": "P", "residual_start": "G", "score_start": "G", "pnpreg": "PG"}
-USES = {"residual_start": "P"}  # networks that a stage needs and leaves as they are
-SECTIONS = {  # of the configuration, that an objective reads beside its options
-    "residual_start": ("training_problems",),
-    "score_start": ("training_problems",),
-    "equilibrium": ("equilibrium", "training_problems"),
-}
 SMALLEST_BLURRED = 32  # pixels of a crop: the blur trained on has 25x25 taps
-TERMS = {"P": ("link", "forward_backward"), "G": ("link", "gradient_descent")}  # of equilibrium
 
 TYPES = {
     "object": "a mapping",

@@ -9,6 +9,8 @@ from rglib.plan.ablations import overlaid
 
 Config = Mapping[str, Any]
 
+HELD_OUT = "held_out"  # the name of problems drawn as in training, beside the twelve
+
 
 def copies(config: Config) -> dict[str, dict[str, Any]]:
     """The stages of all variants and seeds by name, none where nothing is to be studied."""

@@ -11,8 +11,9 @@ import pandas as pd
 from tabulate import tabulate
 
 from rglib.plan.ablations import references
+from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import Provenance
-from rglib.report.evaluations import COLUMN_DESCRIPTIONS, MINUS, footnotes
+from rglib.report.evaluations import MINUS, footnotes
 
 Config = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ which it finds its step as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -22,15 +22,9 @@ from matplotlib.ticker import NullFormatter
 from tabulate import tabulate
 
 from rglib.plan.acceleration import SOLVERS, copy_name, solver_of
+from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import PAPER_START, Provenance
-from rglib.report.evaluations import (
-    COLUMN_DESCRIPTIONS,
-    MINUS,
-    ResultsError,
-    convergence,
-    footnotes,
-    problem_title,
-)
+from rglib.report.evaluations import MINUS, ResultsError, convergence, footnotes, problem_title
 from rglib.report.figures import (
     CM,
     CURVE_STYLES,
@@ -40,7 +34,8 @@ from rglib.report.figures import (
     new_figure,
     write_foot,
 )
-from rglib.studies.acceleration import CALLS_BEFORE
+
+CallsBefore = Mapping[str, Callable[[int, int], float]]
 
 AIM_CALLS = 50  # of G, at most
 AIM_DB = 0.05  # under the last iterate of Adam, at most
@@ -56,7 +51,12 @@ PANELS_ABREAST = 4
 
 
 def acceleration_table(
-    curves: pd.DataFrame, results: pd.DataFrame, *, methods: Sequence[str], problems: Sequence[str]
+    curves: pd.DataFrame,
+    results: pd.DataFrame,
+    *,
+    calls_before: CallsBefore,
+    methods: Sequence[str],
+    problems: Sequence[str],
 ) -> pd.DataFrame:
     """Mean PSNR after so many calls, for a ladder of them.
 
@@ -65,6 +65,7 @@ def acceleration_table(
             `rglib.plan.acceleration`.
         results: what `rglib.report.evaluations.read_results` returns of them, for the sizes of the
             images.
+        calls_before: the first step, by solver, of a height and a width.
         methods: whose copies these are, in the order of the rows.
         problems: likewise.
 
@@ -76,7 +77,7 @@ def acceleration_table(
     Raises:
         ResultsError: there is no curve of a method and solver on a problem.
     """
-    means, before = convergence(curves), _calls_before_first_step(results)
+    means, before = convergence(curves), _calls_before_first_step(results, calls_before)
     tables = []
     for method, problem in product(methods, problems):
         adam, ours = (_with_calls(means, before, method, problem, solver) for solver in SOLVERS)
@@ -147,10 +148,10 @@ def _compared(curves: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _calls_before_first_step(results: pd.DataFrame) -> pd.Series:
+def _calls_before_first_step(results: pd.DataFrame, calls_before: CallsBefore) -> pd.Series:
     """The mean over the images, for each copy and problem."""
     calls = [
-        CALLS_BEFORE[solver_of(copy)](height, width)
+        calls_before[solver_of(copy)](height, width)
         for copy, height, width in results[["method", "height", "width"]].to_numpy()
     ]
     groups = results.assign(calls=calls).groupby(["method", "problem_id"])

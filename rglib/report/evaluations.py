@@ -21,6 +21,7 @@ import pandas as pd
 
 from rglib.files import replacing
 from rglib.paper import TABLES
+from rglib.records.columns import COLUMN_DESCRIPTIONS, OUTCOMES
 from rglib.records.provenance import Provenance, headwords, write_record
 
 RESULT_COLUMNS = (
@@ -35,7 +36,6 @@ TABLE_COLUMNS = (
 SPREAD_COLUMNS = "seeds psnr_std_db ssim_std".split()  # of tables of several seeds
 CONVERGENCE_COLUMNS = "method problem_id iteration psnr_db".split()
 
-OUTCOMES = ("finished", "diverged", "non_finite")
 
 # The paper's names of the methods, by ours. A method beyond these has no published value.
 PAPER_METHODS = {
@@ -508,44 +508,6 @@ def _pair(psnr: float, ssim: float, *, sign: str = "") -> tuple[str, str]:
 
 
 # --------------------------------------------------------------------------------------- writing
-
-COLUMN_DESCRIPTIONS = {
-    "table": "number of the paper's table the problem belongs to; 3 if it is not in the paper",
-    "method": "id of the method, as in the configuration",
-    "seed": "seed of the training; the first one where the weights are given",
-    "problem_id": "id of the restoration problem, as in the configuration",
-    "image": "name of the image of the test set",
-    "height": "height of the restored image in pixels",
-    "width": "width of the restored image in pixels",
-    "psnr_start_db": "PSNR of the starting point in dB",
-    "ssim_start": "SSIM of the starting point",
-    "psnr_db": "our PSNR of the last iterate in dB (a mean where there is no column 'image')",
-    "ssim": "our SSIM of the last iterate (a mean where there is no column 'image')",
-    "psnr_best_db": "highest PSNR over the iterations in dB, which peeks at the ground truth",
-    "iteration_best": "iteration with the highest PSNR",
-    "iteration": "number of steps done; 0 is the starting point",
-    "iterations": "number of steps done in all (a mean where there is no column 'image')",
-    "outcome": f"how the restoration ended: {', '.join(OUTCOMES)}",
-    "converged": "share of the images whose restoration neither diverged nor went non-finite",
-    "seconds": "time of the restoration in seconds (a sum where there is no column 'image')",
-    "paper_psnr_db": "the paper's PSNR on Set5 in dB; empty where it has none",
-    "paper_ssim": "the paper's SSIM on Set5; empty where it has none",
-    "seeds": "number of seeds that the means are over; 1 where the weights are given",
-    "psnr_std_db": "standard deviation of the seeds' PSNRs in dB; empty for one seed",
-    "ssim_std": "standard deviation of the seeds' SSIMs; empty for one seed",
-    "claim": "id of the claim",
-    "statement": "the claim in words, with its criterion",
-    "expected": "what the paper states",
-    "unit": "unit of the margins",
-    "ours": "what our numbers give",
-    "holds": "whether the claim holds on our numbers: yes, no or not evaluable",
-    "margin": "our margin where it is smallest; positive: better than the criterion compares with",
-    "where": "the problem of our smallest margin",
-    "paper": "what the paper's numbers give: a check of the check",
-    "paper_holds": "whether the claim holds on the paper's numbers: yes, no or not evaluable",
-    "paper_margin": "the paper's margin where it is smallest",
-    "paper_where": "the problem of the paper's smallest margin",
-}
 
 
 def write_text(text: str, path: Path, *, title: str, provenance: Provenance) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from rglib.plan.fixed_point_variants import HELD_OUT
 from rglib.records.provenance import Provenance
 from rglib.report.evaluations import MINUS, ResultsError, footnotes
 from rglib.report.figures import (
@@ -23,7 +24,6 @@ from rglib.report.figures import (
     new_figure,
     write_foot,
 )
-from rglib.studies.at_zeros import HELD_OUT
 
 Config = Mapping[str, Any]
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import Provenance
-from rglib.report.evaluations import COLUMN_DESCRIPTIONS, ResultsError
+from rglib.report.evaluations import ResultsError
 from rglib.report.figures import CM, CURVE_STYLES, STYLE, TEXT_WIDTH, new_figure, write_foot
 
 OUTCOMES = "converged, out_of_steps, diverged or non_finite"

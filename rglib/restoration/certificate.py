@@ -22,9 +22,9 @@ from rglib.core.algorithms import DIHEDRAL, GradientDescent, PnPADMM, RotatingGr
 from rglib.core.fixed_point import Outcome, root_mean_square, slope
 from rglib.core.maps import GradientStep, RegularizedGradient
 from rglib.core.problems import DataGradient, Problem, degradations
+from rglib.core.spectrum import lipschitz
 from rglib.files import replacing
 from rglib.restoration.prior import Prior, nearest, observed, problem_of
-from rglib.training.diagnostics import lipschitz
 
 ETA = 0.49  # the step size of g; the estimate of the distance does not depend on it
 POWER_ITERATIONS = 10
@@ -73,7 +73,7 @@ class Certificate:
             the periodic ensemble goes to.
         slope: of G at x, as `rglib.core.fixed_point.slope`.
         lipschitz: of g at x with step size 0.49, from below, as
-            `rglib.training.diagnostics.lipschitz`.
+            `rglib.core.spectrum.lipschitz`.
         theorem_1: what follows.
         precision: inside the network.
         version: of rglib and torch.

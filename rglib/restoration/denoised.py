@@ -24,7 +24,8 @@ from rglib.core.networks import (
     preferred_arithmetic,
 )
 from rglib.core.problems import SeededImage
-from rglib.data.images import ImageError, read_image, to_tensor
+from rglib.core.tensors import to_tensor
+from rglib.data.images import ImageError, read_image
 from rglib.restoration.weights_folder import Models, ModelsError
 
 LEVELS = (15, 25, 50)  # of 255

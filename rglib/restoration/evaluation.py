@@ -25,7 +25,8 @@ from rglib.core.fixed_point import solver_named
 from rglib.core.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.core.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
-from rglib.data.images import ImageError, centre, read_listed, to_tensor, to_uint8, write_png
+from rglib.core.tensors import centre, to_tensor, to_uint8
+from rglib.data.images import ImageError, read_listed, write_png
 from rglib.data.manifest import Manifest
 from rglib.files import file_digest, replacing
 from rglib.progress import PIXEL, Advance, progress

@@ -40,9 +40,10 @@ from rglib.core.problems import (
 )
 from rglib.files import file_digest
 from rglib.plan.ablations import overlaid
+from rglib.plan.roles import ROLE
 from rglib.progress import progress as shown_progress
 from rglib.restoration.evaluation import restorer
-from rglib.restoration.weights_folder import ROLE, Config, Models
+from rglib.restoration.weights_folder import Config, Models
 
 
 @dataclass(frozen=True)
@@ -341,7 +342,7 @@ def _check_images(y: Tensor) -> None:
         what = f"{y.dtype} {tuple(y.shape)}" if torch.is_tensor(y) else type(y).__name__
         raise ValueError(
             f"y must be a float tensor (B, 3, h, w) on [0, 1], got {what}; "
-            "rglib.data.images.to_tensor(rglib.data.images.read_image(path)) reads one"
+            "rglib.core.tensors.to_tensor(rglib.data.images.read_image(path)) reads one"
         )
     if not y.isfinite().all():
         raise ValueError("y has values that are not finite")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rglib.files import replacing
+from rglib.plan.roles import ROLE
 
 Config = Mapping[str, Any]
 
@@ -26,8 +27,6 @@ SECTIONS_AT_TEST_TIME = (
     "problems",
     "admm",
 )  # of the configuration, in it
-
-ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
 
 NETWORK = {"widths", "blocks"}  # in a card; P and G name networks of one's own
 

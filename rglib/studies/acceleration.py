@@ -14,7 +14,7 @@ from rglib.core.problems import DataGradient, TrainingDistribution
 from rglib.data.images import CropSampler
 from rglib.plan.acceleration import SOLVERS
 from rglib.progress import progress
-from rglib.report.evaluations import COLUMN_DESCRIPTIONS
+from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.training.objectives.equilibrium import drawn
 from rglib.training.objectives.losses import Batch
 

@@ -12,13 +12,13 @@ from rglib.core.algorithms import GradientDescent, restore_together
 from rglib.core.fixed_point import SemiImplicit
 from rglib.core.metrics import psnr
 from rglib.core.problems import PROBLEMS, Observation, TrainingDistribution, observe_image
+from rglib.plan.fixed_point_variants import HELD_OUT
 from rglib.restoration.evaluation import GroundTruth, restorer
 from rglib.training.objectives.equilibrium import drawn
 from rglib.training.objectives.losses import Batch
 
 Config = Mapping[str, Any]
 
-HELD_OUT = "held_out"  # the name of problems drawn as in training, beside the twelve
 FIRST_HELD_OUT_STEP = 10**9  # of the draws; no training comes so far
 
 

@@ -22,9 +22,9 @@ from rglib.core.fixed_point import Outcome, SemiImplicit, StoppingRule, root_mea
 from rglib.core.maps import Gradient, RegularizedGradient
 from rglib.core.metrics import psnr
 from rglib.core.problems import DataGradient, Observation, SeededStep, observe_test_image
-from rglib.data.images import centre
+from rglib.core.tensors import centre
 from rglib.progress import progress
-from rglib.report.evaluations import COLUMN_DESCRIPTIONS
+from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.restoration.evaluation import GroundTruth
 
 LOGGER = logging.getLogger(__name__)

@@ -22,11 +22,11 @@ from rglib.core.fixed_point import Adam, Map, Outcome, Picard, StoppingRule, sol
 from rglib.core.maps import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
 from rglib.core.networks import build, for_inference, load_into
 from rglib.core.problems import DataGradient, Observation, observe_test_image
+from rglib.core.spectrum import lipschitz
+from rglib.core.tensors import centre
 from rglib.core.theorem import Sides, link_loss
-from rglib.data.images import centre
 from rglib.progress import progress
 from rglib.restoration.evaluation import GroundTruth
-from rglib.training.diagnostics import lipschitz
 
 LOGGER = logging.getLogger(__name__)
 

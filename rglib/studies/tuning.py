@@ -19,7 +19,8 @@ import torch
 
 from rglib.core.metrics import psnr
 from rglib.core.problems import Observation, degradations, observe_image
-from rglib.data.images import centre, read_listed, to_tensor
+from rglib.core.tensors import centre, to_tensor
+from rglib.data.images import read_listed
 from rglib.data.manifest import Manifest
 from rglib.plan.open_settings import SECTIONS, candidates
 from rglib.progress import progress

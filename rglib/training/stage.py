@@ -33,7 +33,6 @@ from rglib.training.trainer import Trainer
 
 Config = Mapping[str, Any]
 HEALTH_IMAGES = 4  # validation crops that the monitor looks at
-INITIALISATIONS = ("default", "orthogonal")  # any other `init` is the name of a stage
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from rglib.extensions import is_own
 from rglib.files import file_digest
 from rglib.plan.open_settings import targets
 from rglib.data.listing import checksums, parameter
-from rglib.restoration.weights_folder import ROLE, SECTIONS_AT_TEST_TIME, SETTINGS_FILE
+from rglib.plan.roles import ROLE
+from rglib.restoration.weights_folder import SECTIONS_AT_TEST_TIME, SETTINGS_FILE
 from rglib.records.provenance import RECORD_SUFFIX
 from rglib.plan.seeds import copies, is_given, seeds_of
 from rglib.plan.check import learned_roles

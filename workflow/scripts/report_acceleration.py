@@ -15,7 +15,7 @@ from rglib.report.acceleration import (
     title,
 )
 from rglib.report.evaluations import read_curves, read_results, write_csv, write_text
-from rglib.studies import acceleration as acceleration_training
+from rglib.studies.acceleration import CALLS_BEFORE, COLUMNS
 
 sys.stderr = open(snakemake.log[0], "w", encoding="utf-8")
 
@@ -28,7 +28,9 @@ copies = [copy_name(method, solver) for method in methods for solver in SOLVERS]
 curves = read_curves(snakemake.input.curves, methods=copies, problems=problems)
 seeds = {copy: config["seeds"][:1] for copy in copies}
 results = read_results(snakemake.input.results, methods=seeds, problems=problems)
-table = acceleration_table(curves, results, methods=methods, problems=problems)
+table = acceleration_table(
+    curves, results, calls_before=CALLS_BEFORE, methods=methods, problems=problems
+)
 write_csv(
     table,
     outputs.csv,
@@ -39,11 +41,11 @@ write_csv(
 training = pd.concat(map(pd.read_csv, snakemake.input.training), ignore_index=True)
 trained_on = ", ".join(config["data"]["train"])
 write_csv(
-    training[list(acceleration_training.COLUMNS)],
+    training[list(COLUMNS)],
     outputs.training,
     title=f"The way to x_g in training, semi_implicit beside adam, crops of {trained_on}",
     provenance=provenance,
-    descriptions=acceleration_training.COLUMNS,
+    descriptions=COLUMNS,
 )
 text = acceleration_markdown(
     table,

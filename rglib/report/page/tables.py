@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from rglib.records.columns import OUTCOMES
 from rglib.report.evaluations import (
     MINUS,
-    OUTCOMES,
     SIGNIFICANT,
     TABLE_TITLES,
     failures,

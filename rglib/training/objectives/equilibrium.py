@@ -22,7 +22,13 @@ from rglib.core.fixed_point import (
     back_propagated,
     solve,
 )
-from rglib.core.maps import ForwardBackward, GradientStep, RegularizedGradient, SemiImplicitStep
+from rglib.core.maps import (
+    ForwardBackward,
+    GradientStep,
+    RegularizedGradient,
+    SemiImplicitStep,
+    link_residual,
+)
 from rglib.core.problems import (
     DataGradient,
     Observation,
@@ -35,7 +41,6 @@ from rglib.training.objectives.losses import (
     Losses,
     Networks,
     Statistic,
-    link_residual,
     log_mean_square,
     mean_square,
 )

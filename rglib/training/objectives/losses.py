@@ -107,11 +107,6 @@ class StepRandomness:
         return self.share.of(draw((shape[0] * self.share.count, *shape[1:])))
 
 
-def link_residual(G_p: Tensor, z: Tensor, p: Tensor, *, variance: float | Tensor) -> Tensor:
-    r""":math:`s^2 G(p) - (z - p)` with :math:`p = P_{s^2}(z)`: its square is the link loss (7)."""
-    return variance * G_p - (z - p)
-
-
 def mean_square(x: Tensor) -> Tensor:
     """||x||^2 over the number of entries."""
     return x.square().mean()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rglib.core.maps import link_residual
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
     Networks,
-    link_residual,
     mean_square,
     noise_like,
     uniform_per_image,
