@@ -135,7 +135,7 @@ def test_any_amount_may_be_done_even_more_than_there_is(amounts, total):
 
 def test_a_change_of_it_makes_no_result_stale_and_one_beside_it_does(tmp_path):
     shutil.copytree(SOURCE_ROOT / "rglib", tmp_path / "rglib")
-    modules = ("training", "evaluation", "images", "provenance")
+    modules = ("training.trainer", "restoration.evaluation", "data.images", "records.provenance")
 
     def hashes():
         return {name: code_hash(f"rglib.{name}", root=tmp_path) for name in modules}

@@ -173,7 +173,7 @@ def test_the_stages_are_the_workflows_in_their_order(project):
     assert rerg.shared["equilibrium"]["keep"]["batches"] == 64
     assert rerg.entry["budget"]["minutes"] == 3.5 and rerg.precision == "bfloat16"
     for settings in plan.stages:
-        stage = quarter.configuration.stage(
+        stage = quarter.factory.stage(
             {**settings.entry, "log": settings.log}, settings.shared, seed=settings.seed
         )
         assert isinstance(stage.schedule, Cosine) and stage.minutes

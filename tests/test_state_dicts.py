@@ -125,7 +125,9 @@ def test_objects_beside_tensors_are_named_and_not_made(tmp_path, P, case, zipped
 
 def test_a_whole_network_is_named(tmp_path, tiny):
     torch.save(tiny("P"), tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=r"object, rglib\.networks\.ProximalOperator, whose"):
+    with pytest.raises(
+        WeightsError, match=r"object, rglib\.core\.networks\.ProximalOperator, whose"
+    ):
         load_weights(tmp_path / "w.pth")
 
 
