@@ -1,6 +1,7 @@
-"""Whole updates of training, as shares of the rate of a matrix product measured in the same run.
+"""Updates of training and what evaluates, as shares of a matrix product's rate in the same run.
 
-The network is that of ``config/gpu_quarter.yaml``, with random weights. An *update* is what
+The network is that of ``config/gpu_quarter.yaml``, with random weights. *Forward* is a pass without
+gradients, *evaluation* gradient descent with metrics as in `benchmarks.evaluation`. An *update* is what
 `rglib.training.trainer.Trainer` does: draws, forward, backward, optimiser and the average of the
 weights; at fixed points with kept iterates, over their visits. In a *compiled update* torch.compile
 has fused the networks, which is tried on a GPU alone. FLOP are those of convolutions and matrix
@@ -17,13 +18,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.convolutions import flops, matrix_product
-from benchmarks.subjects import Case, PhotographCrops, Setup
+from benchmarks.convolutions import FORWARD, flops, forward, matrix_product
+from benchmarks.evaluation import ITERATES, PROBLEM, own_loop
+from benchmarks.subjects import Case, PhotographCrops, Setup, frozen, middle
 from benchmarks.table import Row
 from benchmarks.timing import Work, in_turns, rate, ratio, seconds
 from rglib.core.fixed_point import SemiImplicit
 from rglib.core.kept import Keep
 from rglib.core.networks import build
+from rglib.core.problems import observe_test_image
 from rglib.records.provenance import Network
 from rglib.training.objectives.denoising import Denoising
 from rglib.training.objectives.equilibrium import Equilibrium
@@ -36,6 +39,7 @@ NETWORK = Network(widths=(64, 128, 256, 512), blocks=1)
 QUICK = Network(widths=(16, 16, 16, 16), blocks=1)
 MATRIX = "matrix product"
 PLAIN, COMPILED = "update", "compiled update"
+EVALUATION = "evaluation"
 GAIN = f"{PLAIN} / {COMPILED}, seconds"
 TO_COMPILE = ("denoiser", "deqgd")
 
@@ -72,12 +76,37 @@ class Updates:
 def measure(setup: Setup) -> Iterator[Row]:
     """In bfloat16; what torch.compile makes of it comes last, as it takes its time."""
     torch.backends.cudnn.benchmark = True  # as in training on a GPU for minutes
+    yield from _passes(setup)
     with tempfile.TemporaryDirectory() as folder:
         for name in OBJECTIVES:
             yield from _measure(name, setup, Path(folder))
         if setup.device.type == "cuda":
             for name in TO_COMPILE:
                 yield from _compared(name, setup, Path(folder))
+
+
+def _passes(setup: Setup) -> list[Row]:
+    """Forward and evaluation, of one network."""
+    size, side = (QUICK, 32) if setup.quick else (NETWORK, 256)
+    case, G = Case(8, side), frozen("G", size, "bfloat16", setup.device)
+    seen = observe_test_image(PROBLEM, middle(side)).to(setup.device)
+    works: dict[str, Work] = {
+        FORWARD: forward(G, case.images().to(setup.device)),
+        EVALUATION: own_loop(G, seen),
+        MATRIX: matrix_product("bfloat16", setup),
+    }
+    counted = {name: flops(work) for name, work in works.items()}
+    measured = in_turns(works, rounds=setup.rounds, least=setup.least, device=setup.device)
+    where = {
+        FORWARD: f"forward, {case}",
+        EVALUATION: f"{PROBLEM}, {side}x{side}, {ITERATES - 1} iterations",
+    }
+    rows = []
+    for name, extent in where.items():
+        row = Row(SECTION, f"{name} / {MATRIX}, FLOP/s", extent, str(size), "bfloat16")
+        shares = ratio(rate(name, counted[name]), rate(MATRIX, counted[MATRIX]))
+        rows += row.with_spread(measured, shares)
+    return rows
 
 
 def _measure(name: str, setup: Setup, folder: Path) -> list[Row]:
