@@ -1,11 +1,11 @@
 """Updates of training and what evaluates, as shares of a matrix product's rate in the same run.
 
 The network is that of ``config/gpu_quarter.yaml``, with random weights. *Forward* is a pass without
-gradients, *evaluation* gradient descent with metrics as in `benchmarks.evaluation`. An *update* is what
-`rglib.training.trainer.Trainer` does: draws, forward, backward, optimiser and the average of the
-weights; at fixed points with kept iterates, over their visits. In a *compiled update* torch.compile
-has fused the networks, which is tried on a GPU alone. FLOP are those of convolutions and matrix
-products, Muon's among them, as PyTorch counts them.
+gradients, *evaluation* gradient descent with metrics as in `benchmarks.evaluation`. An *update* is
+what `rglib.training.trainer.Trainer` does: draws, forward, backward, optimiser and the average of
+the weights; at fixed points with kept iterates, over their visits. In a *compiled update*
+torch.compile has fused the networks, which is tried on a GPU alone. FLOP are those of convolutions
+and matrix products, Muon's among them, as PyTorch counts them.
 """
 
 from __future__ import annotations
