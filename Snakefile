@@ -75,7 +75,7 @@ rule tables:
     input:
         rules.settings.output,
         recorded("results/results.csv", "results/claims.csv", "results/claims.md"),
-        recorded(*expand("results/table{n}.{format}", n=TABLES, format=["csv", "md", "tex"])),
+        recorded(*expand("results/table{n}.{format}", n=PLAN.tables, format=["csv", "md", "tex"])),
 
 
 rule figures:

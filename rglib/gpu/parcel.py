@@ -28,8 +28,9 @@ from rglib.gpu.quarter import IMAGES, PLAN, RECORDS, STATES, TESTED, Plan, neede
 from rglib.gpu.travel import MIB, States, TravelError, receive
 from rglib.plan.ablations import overlaid
 from rglib.plan.check import ConfigurationError, check
+from rglib.plan.plan import SMALLEST_IMAGE
 from rglib.plan.roles import ROLE
-from rglib.plan.stages import training_parameters, with_predecessors
+from rglib.plan.stages import Stages
 from rglib.plan.variants import expanded
 from rglib.records.code_hash import code_hash
 from rglib.restoration.weights_folder import shipped, write_settings
@@ -44,7 +45,6 @@ PRESENT = frozenset(
 NOT_NEEDED = frozenset({"imagecodecs"})  # for images of 16 bits, of which training has none
 RUN_THERE = ("rglib.gpu.quarter", "benchmarks.__main__", "benchmarks.updates")
 VALIDATION = {"images": 16, "crop": 96, "denoising_crop": 192}
-SMALLEST = 128  # pixels of an image's shorter side, as in the workflow
 DONE_ONCE = ("parts.json", "agree.json", "benchmarks.csv", "benchmarks.md", "benchmarks.json")
 CODE = "rglib.training.stage"  # the entry point whose hash cards have
 SITE = Path("site")  # of unpacked wheels, for PYTHONPATH
@@ -174,18 +174,16 @@ def pack(
 
 def plan_of(config: Config) -> Plan:
     """What is to be trained, as the workflow would."""
-    every = expanded(config)
+    planned = Stages(expanded(config))
     used = [method["stage"] for method in config["methods"].values()]
     stages, starts = [], {}
-    for name in with_predecessors(used, every):
-        given = training_parameters(name, every)
+    for name in planned.with_predecessors(used):
+        given = planned.parameters(name)
         starts[name] = given.pop("starts")
         given.pop("learned")
         given["code"] = {CODE: code_hash(CODE)}
-        log = every["stages"][name]["log"]
-        stages.append(
-            StageSettings(name=given.pop("stage"), log=log, device=config["device"], **given)
-        )
+        log, device = planned.entry(name)["log"], config["device"]
+        stages.append(StageSettings(name=given.pop("stage"), log=log, device=device, **given))
     used_roles: dict[str, list[str]] = {}
     for method in config["methods"].values():
         used_roles.setdefault(method["stage"], []).append(ROLE[method["algorithm"]])
@@ -196,7 +194,7 @@ def plan_of(config: Config) -> Plan:
         starts=starts,
         used=used_roles,
         config={key: config[key] for key in ("evaluation", "problems", "training_problems")},
-        min_size=max(SMALLEST, *crops),
+        min_size=max(SMALLEST_IMAGE, *crops),
         validation=VALIDATION,
     )
 

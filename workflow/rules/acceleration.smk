@@ -1,27 +1,24 @@
 # The accelerated solver beside the paper's Adam: copies of the methods by gradient descent, one job
 # of the rule `evaluate` for each method and solver, and one for each method on the way to x_g in
 # training; then tables and a figure.
-from rglib.plan.acceleration import SOLVERS, copy_name
-
 ACCELERATION = config["acceleration"]
 DRAWN_BY = config["stages"][ACCELERATION["training"]["stage"]]
-COMPARED_BY_SOLVER = [copy_name(m, solver) for m in GD_METHODS for solver in SOLVERS]
-STAGES_BY_DESCENT = with_predecessors(map(stage_of, GD_METHODS))
+STAGES_BY_DESCENT = PLAN.stages_of(PLAN.by_descent)
 ACCELERATED_BY = {
     "test_set": f"{RUN}/test_set.json",
-    "cards": [card_of(stage) for stage in STAGES_BY_DESCENT],
+    "cards": STAGES.cards(STAGES_BY_DESCENT),
     "machines": expand(
         f"{RUN}/{{job}}.json",
         job=[
-            *expand("evaluation/{copy}", copy=COMPARED_BY_SOLVER),
-            *expand("acceleration/{method}", method=GD_METHODS),
+            *expand("evaluation/{copy}", copy=PLAN.accelerated),
+            *expand("acceleration/{method}", method=PLAN.by_descent),
         ],
     ),
 }
-TRAINING_CODE = SCRIPT("acceleration_in_training", *networks_code("G"))
+TRAINING_CODE = CODE.script("acceleration_in_training", *networks("G", config))
 ACCELERATION_CODE = {
     "stages": STAGES_BY_DESCENT,
-    "methods": COMPARED_BY_SOLVER,
+    "methods": PLAN.accelerated,
     "also": [TRAINING_CODE],
 }
 
@@ -33,7 +30,7 @@ localrules:
 
 rule acceleration_in_training:
     input:
-        G=lambda wildcards: weights_of(stage_of(wildcards.method), ["G"])["G"],
+        G=lambda wildcards: PLAN.network(wildcards.method),
         train=f"{RUN}/store/train/store.json",
     output:
         table=f"{RUN}/acceleration/{{method}}.csv",
@@ -64,8 +61,8 @@ rule acceleration_in_training:
 rule make_acceleration:
     input:
         **ACCELERATED_BY,
-        curves=expand(f"{RUN}/evaluation/{{copy}}_curves.csv", copy=COMPARED_BY_SOLVER),
-        results=expand(f"{RUN}/evaluation/{{copy}}.csv", copy=COMPARED_BY_SOLVER),
+        curves=expand(f"{RUN}/evaluation/{{copy}}_curves.csv", copy=PLAN.accelerated),
+        results=expand(f"{RUN}/evaluation/{{copy}}.csv", copy=PLAN.accelerated),
         training=of_descent(f"{RUN}/acceleration/{{method}}.csv"),
     output:
         csv="results/acceleration.csv",
@@ -86,8 +83,8 @@ rule make_acceleration:
         configuration=CONFIGURATION,
         acceleration=ACCELERATION,
         sections=["acceleration"],
-        methods=GD_METHODS,
-        code=MADE_WITH("report_acceleration", **ACCELERATION_CODE),
+        methods=PLAN.by_descent,
+        code=CODE.result("report_acceleration", **ACCELERATION_CODE),
     script:
         "../scripts/report_acceleration.py"
 
@@ -110,7 +107,7 @@ rule make_acceleration_figure:
         configuration=CONFIGURATION,
         acceleration=ACCELERATION,
         sections=["acceleration"],
-        methods=GD_METHODS,
-        code=MADE_WITH("report_acceleration_figure", **ACCELERATION_CODE),
+        methods=PLAN.by_descent,
+        code=CODE.result("report_acceleration_figure", **ACCELERATION_CODE),
     script:
         "../scripts/report_acceleration_figure.py"

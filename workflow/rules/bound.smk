@@ -4,11 +4,11 @@
 BOUND_BY = {
     "test_set": f"{RUN}/test_set.json",
     "cards": MODEL_CARDS,
-    "machines": expand(f"{RUN}/bound/{{method}}.json", method=GD_METHODS),
+    "machines": expand(f"{RUN}/bound/{{method}}.json", method=PLAN.by_descent),
 }
 
 
-BOUND_CODE = SCRIPT("bound", *networks_code("PG"))
+BOUND_CODE = CODE.script("bound", *networks("PG", config))
 
 
 localrules:
@@ -18,8 +18,8 @@ localrules:
 
 rule bound_of_method:
     input:
-        P=lambda wildcards: weights_of(denoiser_of(wildcards), ["P"])["P"],
-        G=lambda wildcards: weights_of(stage_of(wildcards.method), ["G"])["G"],
+        P=lambda wildcards: STAGES.network(PLAN.denoiser(wildcards.method), "P"),
+        G=lambda wildcards: PLAN.network(wildcards.method),
         test_set=f"{RUN}/test_set.json",
     output:
         table=f"{RUN}/bound/{{method}}.csv",
@@ -34,10 +34,10 @@ rule bound_of_method:
     resources:
         gpu=GPUS_PER_JOB,
     params:
-        denoiser=denoiser_of,
+        denoiser=lambda wildcards: PLAN.denoiser(wildcards.method),
         bound={key: config["bound"][key] for key in config["bound"] if key != "denoiser"},
         equilibrium={key: config["equilibrium"][key] for key in ("eta_fb", "eta_gd", "guard")},
-        s_255={id: config["problems"][id]["s_255"] for id in PROBLEMS if id not in OWN_PROBLEMS},
+        s_255={id: config["problems"][id]["s_255"] for id in PLAN.papers_problems},
         network=config["network"],
         code=BOUND_CODE,
     script:
@@ -58,7 +58,7 @@ rule make_bound:
     params:
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=MADE_WITH("report_bound", stages=STAGES, also=[BOUND_CODE]),
+        code=CODE.result("report_bound", stages=PLAN.stages_of(PLAN.methods), also=[BOUND_CODE]),
     script:
         "../scripts/report_bound.py"
 
@@ -78,7 +78,9 @@ rule make_bound_figure:
     params:
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=MADE_WITH("report_bound_figure", stages=STAGES, also=[BOUND_CODE]),
-        methods=GD_METHODS,
+        code=CODE.result(
+            "report_bound_figure", stages=PLAN.stages_of(PLAN.methods), also=[BOUND_CODE]
+        ),
+        methods=PLAN.by_descent,
     script:
         "../scripts/report_bound_figure.py"

@@ -1,13 +1,16 @@
 # Data sets and image stores. The manifests of the data sets are shared by all runs. They run again
 # when the definition of a data set changes, or what lies where it was found, by content; in which
 # mirror that is does not matter.
-from rglib.data.datasets import definition, slug
+from rglib.data.datasets import DOWNLOADS, definition, mirror_folders, slug
+from rglib.data.listing import parameter
 
-DATASETS = {slug(id): id for id in [*config["data"]["train"], *config["data"]["validation"]]}
-TUNING_DATA = {slug(config["tuning"]["data"]): config["tuning"]["data"]}
+DATASETS = PLAN.datasets | {slug(config["tuning"]["data"]): config["tuning"]["data"]}
 
-# The paper's crop at least, so that a stage's smaller crop does not build the stores anew.
-MIN_SIZE = max(128, *(stage["budget"]["crop"] for stage in config["stages"].values()))
+
+def listed(manifest, dataset):
+    """What a data set's manifest was made with while it is up to date, else something else."""
+    mirrors = mirror_folders(config["mirrors"])
+    return parameter(Path(manifest), dataset, mirrors=mirrors, data_dir=DOWNLOADS)
 
 
 localrules:
@@ -19,7 +22,7 @@ localrules:
 # On a cluster, run this one first on a node that has internet.
 rule downloads:
     input:
-        expand("work/data/{dataset}.json", dataset=DATASETS),
+        expand("work/data/{dataset}.json", dataset=PLAN.datasets),
         f"{RUN}/test_set.json",
 
 
@@ -33,13 +36,13 @@ rule dataset:
     conda:
         "../../environment.yml"
     params:
-        id=lambda wildcards: (DATASETS | TUNING_DATA)[wildcards.dataset],
-        definition=lambda wildcards: definition((DATASETS | TUNING_DATA)[wildcards.dataset]),
+        id=lambda wildcards: DATASETS[wildcards.dataset],
+        definition=lambda wildcards: definition(DATASETS[wildcards.dataset]),
         listed=lambda wildcards: listed(
-            f"work/data/{wildcards.dataset}.json", (DATASETS | TUNING_DATA)[wildcards.dataset]
+            f"work/data/{wildcards.dataset}.json", DATASETS[wildcards.dataset]
         ),
         downloads=str(DOWNLOADS),
-        code=SCRIPT("dataset"),
+        code=CODE.script("dataset"),
     script:
         "../scripts/dataset.py"
 
@@ -59,7 +62,7 @@ rule test_set:
         ],
         listed=lambda wildcards: listed(f"{RUN}/test_set.json", config["data"]["test"]),
         downloads=str(DOWNLOADS),
-        code=SCRIPT("test_set"),
+        code=CODE.script("test_set"),
     script:
         "../scripts/test_set.py"
 
@@ -83,8 +86,8 @@ rule store:
     conda:
         "../../environment.yml"
     params:
-        min_size=MIN_SIZE,
+        min_size=PLAN.smallest_image,
         exclude_leaks=config["data"]["exclude_leaks"],
-        code=SCRIPT("store"),
+        code=CODE.script("store"),
     script:
         "../scripts/store.py"

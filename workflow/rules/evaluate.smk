@@ -7,7 +7,7 @@ localrules:
 
 rule evaluate:
     input:
-        weights=network_of,
+        weights=lambda wildcards: [PLAN.network(wildcards.method)],
         test_set=f"{RUN}/test_set.json",
     output:
         results=f"{RUN}/evaluation/{{method}}.csv",
@@ -24,16 +24,16 @@ rule evaluate:
     resources:
         gpu=GPUS_PER_JOB,
     params:
-        method=lambda wildcards: named(wildcards)[0],
-        seed=lambda wildcards: named(wildcards)[1],
-        algorithm=algorithm,
-        role=lambda wildcards: ROLE[algorithm(wildcards)],
-        problems=PROBLEMS,
-        settings=settings_of,
+        method=lambda wildcards: PLAN.copied(wildcards.method)[0],
+        seed=lambda wildcards: PLAN.copied(wildcards.method)[1],
+        algorithm=lambda wildcards: PLAN.algorithm(wildcards.method),
+        role=lambda wildcards: PLAN.role(wildcards.method),
+        problems=CODE.problems,
+        settings=lambda wildcards: PLAN.settings(wildcards.method),
         network=config["network"],
         precision=config["precision"]["evaluate"],
         kept=f"{RUN}/restored/{{method}}",
-        code=lambda wildcards: SCRIPT("evaluate", *evaluation_code(wildcards.method)),
+        code=lambda wildcards: CODE.evaluation(wildcards.method),
     script:
         "../scripts/evaluate.py"
 
@@ -48,7 +48,7 @@ rule observations:
     conda:
         "../../environment.yml"
     params:
-        problems=PROBLEMS,
-        code=SCRIPT("observations"),
+        problems=CODE.problems,
+        code=CODE.script("observations"),
     script:
         "../scripts/observations.py"

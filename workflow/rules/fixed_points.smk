@@ -1,17 +1,20 @@
 # What each part of the training at fixed points brings: one job for each variant and seed, then a
 # table and a figure. The section fixed_points is in the overlay config/fixed_points.yaml.
-from rglib.plan.fixed_point_variants import copies as study_copies
-from rglib.plan.fixed_point_variants import copy_name as study_copy
 
 STUDY = config.get("fixed_points")
-STUDIED = list(study_copies(config))
-STUDY_STARTS = [start for start in with_predecessors(STUDIED) if start not in STUDIED]
-STUDY_CODE = {"stages": STUDY_STARTS, "also": list(map(study_code, STUDIED))}  # for `MADE_WITH`
-GRADIENTS_CODE = SCRIPT("study_gradients", *networks_code("G"))
+STUDY_CODE = {"stages": PLAN.before_studied, "also": list(map(CODE.study, PLAN.studied))}
+GRADIENTS_CODE = CODE.script("study_gradients", *networks("G", config))
+
+
+def of_study(key):
+    """A parameter of the training of a variant."""
+    return lambda wildcards: STAGES.parameters(wildcards.trained)[key]
+
+
 STUDIED_BY = {
     "test_set": f"work/data/{slug(STUDY['data'])}.json" if STUDY else [],
-    "cards": [card_of(start) for start in STUDY_STARTS],
-    "machines": expand(f"{RUN}/fixed_points/{{trained}}.json", trained=STUDIED),
+    "cards": STAGES.cards(PLAN.before_studied),
+    "machines": expand(f"{RUN}/fixed_points/{{trained}}.json", trained=PLAN.studied),
 }
 
 
@@ -19,7 +22,7 @@ if STUDY:
 
     rule study_fixed_points:
         input:
-            unpack(lambda wildcards: training_inputs(wildcards.trained)),
+            unpack(lambda wildcards: STAGES.inputs(wildcards.trained)),
             data=STUDIED_BY["test_set"],
             test_set=f"{RUN}/test_set.json",
         output:
@@ -46,13 +49,13 @@ if STUDY:
             settings={key: config[key] for key in ("evaluation", "problems", "training_problems")},
             evaluated_in=config["precision"]["evaluate"],
             folder=f"{RUN}/training/fixed_points",
-            code=lambda wildcards: study_code(wildcards.trained),
+            code=lambda wildcards: CODE.study(wildcards.trained),
         script:
             "../scripts/study_fixed_points.py"
 
     rule study_gradients:
         input:
-            G=weights_of(STUDY["gradients"]["stage"], ["G"])["G"],
+            G=STAGES.network(STUDY["gradients"]["stage"], "G"),
             data=STUDIED_BY["test_set"],
             test_set=f"{RUN}/test_set.json",
         output:
@@ -78,7 +81,7 @@ if STUDY:
     rule make_gradients:
         input:
             test_set=STUDIED_BY["test_set"],
-            cards=[card_of(STUDY["gradients"]["stage"])],
+            cards=[STAGES.card(STUDY["gradients"]["stage"])],
             machines=[rules.study_gradients.output.machine],
             table=rules.study_gradients.output.table,
         output:
@@ -99,9 +102,9 @@ if STUDY:
             configuration=CONFIGURATION,
             plan=STUDY,
             sections=["fixed_points"],
-            code=MADE_WITH(
+            code=CODE.result(
                 "report_gradients",
-                stages=with_predecessors([STUDY["gradients"]["stage"]]),
+                stages=STAGES.with_predecessors([STUDY["gradients"]["stage"]]),
                 also=[GRADIENTS_CODE],
             ),
         script:
@@ -110,7 +113,7 @@ if STUDY:
     rule make_fixed_points:
         input:
             **STUDIED_BY,
-            tables=expand(f"{RUN}/fixed_points/{{trained}}.csv", trained=STUDIED),
+            tables=expand(f"{RUN}/fixed_points/{{trained}}.csv", trained=PLAN.studied),
         output:
             csv="results/fixed_points.csv",
             md=report(
@@ -127,9 +130,9 @@ if STUDY:
         params:
             configuration=CONFIGURATION,
             plan=STUDY,
-            copies=STUDIED,
+            copies=PLAN.studied,
             sections=["fixed_points"],
-            code=MADE_WITH("report_fixed_points", **STUDY_CODE),
+            code=CODE.result("report_fixed_points", **STUDY_CODE),
         script:
             "../scripts/report_fixed_points.py"
 
@@ -154,6 +157,6 @@ if STUDY:
             configuration=CONFIGURATION,
             plan=STUDY,
             sections=["fixed_points"],
-            code=MADE_WITH("report_fixed_points_figure", **STUDY_CODE),
+            code=CODE.result("report_fixed_points_figure", **STUDY_CODE),
         script:
             "../scripts/report_fixed_points_figure.py"

@@ -1,14 +1,17 @@
 # From evaluations to tables, figures and the paper's claims, all under results/. These rules take
 # seconds, so they run again whenever the configuration could have changed a number or a footnote.
+from rglib.files import file_digest
+from rglib.records.code_hash import SOURCE_ROOT
 from rglib.records.provenance import configuration_hash
 
 CONFIGURATION = f"{config['run']} {configuration_hash(config)}"
-OF_ALL_SEEDS = with_predecessors(map(stage_of, COPIES))
-OF_TABLES = {"stages": OF_ALL_SEEDS, "methods": COPIES}  # for `MADE_WITH`
+OF_ALL_SEEDS = PLAN.stages_of(PLAN.copies)
+COMPARED_STAGES = PLAN.stages_of(PLAN.compared)
+OF_TABLES = {"stages": OF_ALL_SEEDS, "methods": PLAN.copies}  # for `CODE.result`
 MADE_BY = {
     "test_set": f"{RUN}/test_set.json",
-    "cards": [card_of(stage) for stage in OF_ALL_SEEDS],
-    "machines": expand(f"{RUN}/evaluation/{{method}}.json", method=COPIES),
+    "cards": STAGES.cards(OF_ALL_SEEDS),
+    "machines": expand(f"{RUN}/evaluation/{{method}}.json", method=PLAN.copies),
 }
 
 
@@ -26,7 +29,7 @@ localrules:
 rule results:
     input:
         **MADE_BY,
-        evaluations=expand(f"{RUN}/evaluation/{{method}}.csv", method=COPIES),
+        evaluations=expand(f"{RUN}/evaluation/{{method}}.csv", method=PLAN.copies),
     output:
         csv="results/results.csv",
         records=records("results/results.csv"),
@@ -36,8 +39,8 @@ rule results:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        seeds=SEEDS,
-        code=MADE_WITH("report_results", **OF_TABLES),
+        seeds=PLAN.seeds,
+        code=CODE.result("report_results", **OF_TABLES),
     script:
         "../scripts/report_results.py"
 
@@ -66,8 +69,8 @@ rule make_tables:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        seeds=SEEDS,
-        code=MADE_WITH("report_table", **OF_TABLES),
+        seeds=PLAN.seeds,
+        code=CODE.result("report_table", **OF_TABLES),
     script:
         "../scripts/report_table.py"
 
@@ -75,7 +78,7 @@ rule make_tables:
 rule make_convergence:
     input:
         **MADE_BY,
-        curves=expand(f"{RUN}/evaluation/{{method}}_curves.csv", method=COPIES),
+        curves=expand(f"{RUN}/evaluation/{{method}}_curves.csv", method=PLAN.copies),
     output:
         csv="results/convergence.csv",
         records=records("results/convergence.csv"),
@@ -85,7 +88,7 @@ rule make_convergence:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=MADE_WITH("report_convergence", **OF_TABLES),
+        code=CODE.result("report_convergence", **OF_TABLES),
     script:
         "../scripts/report_convergence.py"
 
@@ -105,9 +108,9 @@ rule make_claims:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        seeds=SEEDS,
+        seeds=PLAN.seeds,
         claims=file_digest(SOURCE_ROOT / "rglib/paper/claims.yaml"),  # data, not code
-        code=MADE_WITH("report_claims", **OF_TABLES),
+        code=CODE.result("report_claims", **OF_TABLES),
     script:
         "../scripts/report_claims.py"
 
@@ -117,7 +120,7 @@ rule make_fig1:
         **MADE_BY,
         results="results/results.csv",
         observations=f"{RUN}/evaluation/observations",
-        images=expand(f"{RUN}/evaluation/{{method}}_images", method=GD_METHODS),
+        images=expand(f"{RUN}/evaluation/{{method}}_images", method=PLAN.by_descent),
     output:
         pdf="results/fig1.pdf",
         png=report("results/fig1.png", caption="../report/fig1.rst", category="Figures"),
@@ -128,9 +131,9 @@ rule make_fig1:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        seeds=SEEDS,
-        code=MADE_WITH("report_fig1", **OF_TABLES, also=[SCRIPT("observations")]),
-        methods=GD_METHODS,
+        seeds=PLAN.seeds,
+        code=CODE.result("report_fig1", **OF_TABLES, also=[CODE.script("observations")]),
+        methods=PLAN.by_descent,
         folder=lambda wildcards, input: dirname(input.observations),
     script:
         "../scripts/report_fig1.py"
@@ -150,8 +153,8 @@ rule make_fig2:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        code=MADE_WITH("report_fig2", **OF_TABLES),
-        methods=GD_METHODS,
+        code=CODE.result("report_fig2", **OF_TABLES),
+        methods=PLAN.by_descent,
     script:
         "../scripts/report_fig2.py"
 
@@ -163,7 +166,7 @@ rule make_page:
         convergence="results/convergence.csv",
         claims="results/claims.csv",
         observations=f"{RUN}/evaluation/observations",
-        images=expand(f"{RUN}/evaluation/{{method}}_images", method=METHODS),
+        images=expand(f"{RUN}/evaluation/{{method}}_images", method=PLAN.methods),
         citation=CITATION,
     output:
         html="results/report.html",
@@ -174,14 +177,12 @@ rule make_page:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        seeds=SEEDS,
-        code=MADE_WITH("report_page", **OF_TABLES, also=[SCRIPT("observations")]),
-        descending=GD_METHODS,
+        seeds=PLAN.seeds,
+        code=CODE.result("report_page", **OF_TABLES, also=[CODE.script("observations")]),
+        descending=PLAN.by_descent,
         folder=lambda wildcards, input: dirname(input.observations),
         histories={
-            stage: f"{RUN}/training/{stage}/history.csv"
-            for stage in OF_ALL_SEEDS
-            if not is_given(stage, config)
+            stage: f"{RUN}/training/{stage}/history.csv" for stage in STAGES.trained(OF_ALL_SEEDS)
         },
     script:
         "../scripts/report_page.py"
@@ -190,9 +191,13 @@ rule make_page:
 rule make_ablations:
     input:
         test_set=f"{RUN}/test_set.json",
-        cards=[card_of(stage) for stage in COMPARED_STAGES],
-        machines=expand(f"{RUN}/evaluation/{{method}}.json", method=COMPARED),
-        evaluations=ablation_evaluations,
+        cards=STAGES.cards(COMPARED_STAGES),
+        machines=expand(f"{RUN}/evaluation/{{method}}.json", method=PLAN.compared),
+        evaluations=answered(
+            lambda wildcards: expand(
+                f"{RUN}/evaluation/{{method}}.csv", method=PLAN.all_compared()
+            )
+        ),
     output:
         csv="results/ablations.csv",
         md="results/ablations.md",
@@ -203,8 +208,8 @@ rule make_ablations:
         "../../environment.yml"
     params:
         configuration=CONFIGURATION,
-        ablations=ABLATIONS,
+        ablations=PLAN.ablations,
         sections=["ablations"],
-        code=MADE_WITH("report_ablations", stages=COMPARED_STAGES, methods=COMPARED),
+        code=CODE.result("report_ablations", stages=COMPARED_STAGES, methods=PLAN.compared),
     script:
         "../scripts/report_ablations.py"

@@ -1,7 +1,7 @@
 # Is G a gradient, and does D + s^2 G have one zero? One job for each method with a G, then a table.
 
 
-SYMMETRY_CODE = SCRIPT("symmetry", *networks_code("G"))
+SYMMETRY_CODE = CODE.script("symmetry", *networks("G", config))
 
 
 localrules:
@@ -10,7 +10,7 @@ localrules:
 
 rule symmetry_of_method:
     input:
-        G=lambda wildcards: weights_of(stage_of(wildcards.method), ["G"])["G"],
+        G=lambda wildcards: PLAN.network(wildcards.method),
         test_set=f"{RUN}/test_set.json",
     output:
         table=f"{RUN}/symmetry/{{method}}.csv",
@@ -26,7 +26,7 @@ rule symmetry_of_method:
         gpu=GPUS_PER_JOB,
     params:
         symmetry=config["symmetry"],
-        s_255={id: config["problems"][id]["s_255"] for id in PROBLEMS if id not in OWN_PROBLEMS},
+        s_255={id: config["problems"][id]["s_255"] for id in PLAN.papers_problems},
         network=config["network"],
         code=SYMMETRY_CODE,
     script:
@@ -38,7 +38,7 @@ rule make_symmetry:
         tables=of_descent(f"{RUN}/symmetry/{{method}}.csv"),
         test_set=f"{RUN}/test_set.json",
         cards=MODEL_CARDS,
-        machines=expand(f"{RUN}/symmetry/{{method}}.json", method=GD_METHODS),
+        machines=expand(f"{RUN}/symmetry/{{method}}.json", method=PLAN.by_descent),
     output:
         csv="results/symmetry.csv",
         records=records("results/symmetry.csv"),
@@ -49,6 +49,8 @@ rule make_symmetry:
     params:
         configuration=CONFIGURATION,
         sections=["symmetry"],
-        code=MADE_WITH("report_symmetry", stages=STAGES, also=[SYMMETRY_CODE]),
+        code=CODE.result(
+            "report_symmetry", stages=PLAN.stages_of(PLAN.methods), also=[SYMMETRY_CODE]
+        ),
     script:
         "../scripts/report_symmetry.py"

@@ -31,7 +31,8 @@ if workflow.is_main_process:
 
 
 onsuccess:
-    from rglib.report.headline import headline  # here, as every job reads this file and pandas is slow
+    # here, as every job reads this file and pandas is slow
+    from rglib.report.headline import headline
 
     said = headline(
         Path("results"),

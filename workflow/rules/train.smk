@@ -1,27 +1,33 @@
 # The stages of training, one rule each, and stages whose weights are given.
+from rglib.data.datasets import DOWNLOADS
+from rglib.records.made_with import contents
+from rglib.restoration.weights_folder import SECTIONS_AT_TEST_TIME, SETTINGS_FILE
 
-for stage in TRAINED:
+NEEDED = PLAN.stages_of(PLAN.every_method)
+
+
+for stage in STAGES.trained(NEEDED):
 
     rule:
         name:
             f"train_{stage.replace('.', '_')}"
         input:
-            **training_inputs(stage),
+            **STAGES.inputs(stage),
         output:
-            **weights_of(stage, learned_roles(VARIANTS["stages"][stage])),
-            card=card_of(stage),
+            **STAGES.networks(stage),
+            card=STAGES.card(stage),
         log:
             f"{RUN}/logs/train_{stage}.log",
         benchmark:
             f"{RUN}/benchmarks/train_{stage}.tsv"
         conda:
             "../../environment.yml"
-        threads: config["threads"]["train"] * processes_of(stage)
+        threads: config["threads"]["train"] * STAGES.processes(stage)
         resources:
-            gpu=GPUS_PER_JOB * processes_of(stage),
-            processes=processes_of(stage),
+            gpu=GPUS_PER_JOB * STAGES.processes(stage),
+            processes=STAGES.processes(stage),
         params:
-            **training_params(stage),
+            **CODE.training_params(stage),
             folder=f"{RUN}/training/{stage}",
         script:
             "../scripts/train.py"
@@ -31,7 +37,7 @@ for stage in TRAINED:
         name:
             f"overfit_{stage.replace('.', '_')}"
         input:
-            **training_inputs(stage),
+            **STAGES.inputs(stage),
         output:
             f"{RUN}/overfit/{stage}.json",
         log:
@@ -42,7 +48,7 @@ for stage in TRAINED:
         resources:
             gpu=GPUS_PER_JOB,
         params:
-            **training_params(stage, script="overfit", schedules=["step"]),
+            **CODE.training_params(stage, script="overfit", schedules=["step"]),
             folder=f"{RUN}/training/overfit_{stage}",
             steps=30,
             lr=1e-4,
@@ -50,16 +56,16 @@ for stage in TRAINED:
             "../scripts/overfit.py"
 
 
-for stage in GIVEN:
+for stage in STAGES.given(NEEDED):
 
     rule:
         name:
             f"given_{stage}"
         input:
-            ancient(given_files(stage)),  # by content, below
+            ancient(STAGES.given_files(stage)),  # by content, below
         output:
-            **weights_of(stage, config["weights"][stage]),
-            card=card_of(stage),
+            **STAGES.networks(stage),
+            card=STAGES.card(stage),
         log:
             f"{RUN}/logs/given_{stage}.log",
         localrule: True
@@ -68,10 +74,10 @@ for stage in GIVEN:
         params:
             stage=stage,
             sources=config["weights"][stage],
-            contents=contents(given_files(stage)),
+            contents=contents(STAGES.given_files(stage)),
             network=config["network"],
             downloads=str(DOWNLOADS),
-            code=SCRIPT("given", *networks_code(config["weights"][stage])),
+            code=CODE.script("given", *networks(config["weights"][stage], config)),
         script:
             "../scripts/given.py"
 
@@ -87,23 +93,23 @@ rule settings:
         "../../environment.yml"
     params:
         settings={section: config[section] for section in SECTIONS_AT_TEST_TIME},
-        code=SCRIPT("settings"),
+        code=CODE.script("settings"),
     script:
         "../scripts/settings.py"
 
 
 rule overfit:
     input:
-        [f"{RUN}/overfit/{stage}.json" for stage in STAGES if not is_given(stage, config)],
+        expand(f"{RUN}/overfit/{{stage}}.json", stage=STAGES.trained(PLAN.stages_of(PLAN.methods))),
 
 
-CARDS_BEFORE = {stage: [card_of(start) for start in on_the_way(stage)] for stage in TO_SHIP}
+CARDS_BEFORE = {stage: STAGES.cards(STAGES.on_the_way(stage)) for stage in STAGES.shipped}
 
 
 # As 16-bit files to ship: the stages that `weights` names and that are trained, and the settings.
 rule publish_weights:
     input:
-        [path for stage in TO_SHIP for path in published(stage)],
+        [path for stage in STAGES.shipped for path in STAGES.to_ship(stage)],
         before=[card for cards in CARDS_BEFORE.values() for card in cards],
         settings=rules.settings.output,
     log:

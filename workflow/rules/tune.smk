@@ -2,13 +2,18 @@
 # task with open settings, then the whole grid, and the best of it as an overlay.
 
 
+def tuned_weights(wildcards):
+    stage = PLAN.stage_of(PLAN.tuned_by(wildcards.target))
+    return STAGES.network(stage, ROLE[PLAN.tuned[wildcards.target]])
+
+
 localrules:
     make_tuning,
 
 
 rule tune_target:
     input:
-        weights=tuned_weights,
+        weights=answered(tuned_weights),
         data=f"work/data/{slug(config['tuning']['data'])}.json",
         test_set=f"{RUN}/test_set.json",
     output:
@@ -26,14 +31,14 @@ rule tune_target:
     resources:
         gpu=GPUS_PER_JOB,
     params:
-        algorithm=lambda wildcards: TUNED[wildcards.target],
-        method=lambda wildcards: tuned_method(wildcards.target),
-        role=lambda wildcards: ROLE[TUNED[wildcards.target]],
+        algorithm=lambda wildcards: PLAN.tuned[wildcards.target],
+        method=lambda wildcards: PLAN.tuned_by(wildcards.target),
+        role=lambda wildcards: ROLE[PLAN.tuned[wildcards.target]],
         settings={key: config[key] for key in ("evaluation", "problems", "admm", "tuning")},
         network=config["network"],
         precision=config["precision"]["evaluate"],
-        problems=PROBLEMS,
-        code=lambda wildcards: tuning_code(wildcards.target),
+        problems=CODE.problems,
+        code=lambda wildcards: CODE.tuning(wildcards.target),
     script:
         "../scripts/tune.py"
 
@@ -41,9 +46,9 @@ rule tune_target:
 rule make_tuning:
     input:
         test_set=f"{RUN}/test_set.json",
-        cards=lambda wildcards: [card_of(stage) for stage in tuned_stages()],
-        machines=expand(f"{RUN}/tuning/{{target}}.json", target=TUNED),
-        tables=expand(f"{RUN}/tuning/{{target}}.csv", target=TUNED),
+        cards=answered(lambda wildcards: STAGES.cards(PLAN.tuned_stages())),
+        machines=expand(f"{RUN}/tuning/{{target}}.json", target=PLAN.tuned),
+        tables=expand(f"{RUN}/tuning/{{target}}.csv", target=PLAN.tuned),
     output:
         csv="results/tuning.csv",
         overlay="results/tuned.yaml",
@@ -58,8 +63,8 @@ rule make_tuning:
         images=config["tuning"]["images"],
         crop=config["tuning"]["crop"],
         sections=["tuning"],
-        code=lambda wildcards: MADE_WITH(
-            "report_tuning", stages=tuned_stages(), also=map(tuning_code, TUNED)
+        code=lambda wildcards: CODE.result(
+            "report_tuning", stages=PLAN.tuned_stages(), also=map(CODE.tuning, PLAN.tuned)
         ),
     script:
         "../scripts/report_tuning.py"
