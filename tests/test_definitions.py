@@ -4,6 +4,7 @@ The truth about rglib is what executes: scripts of the workflow are run under a 
 """
 
 import ast
+import inspect
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import time
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -278,17 +280,37 @@ def planned(folder, targets=EVERY, overlays=()):
 
 
 @cache
+def parameters(targets=EVERY, overlays=()):
+    """The parameters of each job of the project itself."""
+    return planned(SOURCE_ROOT, targets, overlays)
+
+
 def jobs(targets=EVERY, overlays=()):
     """The code of each job: a parameter of its rule."""
-    return {job: of["code"] for job, of in planned(SOURCE_ROOT, targets, overlays).items()}
+    return {job: of["code"] for job, of in parameters(targets, overlays).items()}
+
+
+STUDY = (("fixed_points",), ("config/fixed_points.yaml",))
+
+
+def made(of_jobs):
+    """The functions that make the results of jobs, each with what it is given."""
+    return {of["make"]: of["given"] for of in of_jobs.values() if "make" in of}
 
 
 def test_every_script_of_the_workflow_is_the_entry_point_of_its_rule():
     scripts = {path.name for path in (SOURCE_ROOT / "workflow/scripts").glob("*.py")}
-    study = jobs(("fixed_points",), ("config/fixed_points.yaml",))
+    study = jobs(*STUDY)
     seen = {next(iter(code)).split()[0] for code in [*jobs().values(), *study.values()]}
     others = {"given.py", "overfit.py", "publish_weights.py"}  # of other targets and settings
     assert seen == {f"workflow/scripts/{name}" for name in scripts - others}
+
+
+def test_every_result_is_made_by_a_function_of_a_job_and_of_what_its_rule_gives():
+    for reference, given in made(parameters() | parameters(*STUDY)).items():
+        module, _, name = reference.partition(":")
+        function = getattr(import_module(module), name)
+        assert list(inspect.signature(function).parameters) == ["job", *given], reference
 
 
 def test_a_file_that_an_option_of_ones_own_names_counts(tmp_path):
@@ -432,9 +454,10 @@ def test_every_function_that_a_job_executes_is_in_its_hash(tmp_path):
     project.snakemake("work/given/models/denoiser/card.json", overlay=given, traced=seen)
     jobs = [json.loads(path.read_text()) for path in seen.iterdir()]
     scripts = {path.name for path in (project / "workflow/scripts").glob("*.py")}
-    study = {name for name in scripts if name.endswith(("fixed_points.py", "gradients.py"))}
-    study |= {"report_fixed_points_figure.py"}  # minutes of training
+    study = {"study_fixed_points.py", "study_gradients.py"}  # minutes of training
     assert {job["script"] for job in jobs} == scripts - {"publish_weights.py"} - study
+    reports = [next(iter(job["code"])).split() for job in jobs if job["script"] == "report.py"]
+    assert {make for _, make, *_ in reports} == set(made(parameters()))
     for job in jobs:
         own = next(entries for entries in job["code"])
         counted = reached(own, root=project.folder)

@@ -86,22 +86,42 @@ def test_a_script_is_hashed_with_its_choices():
     assert code_of(planned()).script("symmetry", DRUNET_G) == {words: code_hash(words)}
 
 
+MAKE, COLUMNS = "rglib.report.results:write_rows", "rglib.studies.symmetry:COLUMNS"
+
+
 def test_a_result_is_made_with_all_that_trained_and_evaluated():
     code = code_of(planned())
     also = code.script("observations")
-    made = code.result("store", stages=["mtdeq", "rerg"], methods=["gauss"], also=[also])
-    scripts = [entries.split()[0].removeprefix("workflow/scripts/") for entries in made]
-    assert scripts == [
-        "store.py",
+    params = code.result(
+        MAKE, stages=["mtdeq", "rerg"], methods=["gauss"], also=[also], given={"columns": COLUMNS}
+    )
+    assert (params["make"], params["given"]) == (MAKE, {"columns": COLUMNS})
+    made = params["code"]
+    assert next(iter(made)) == f"workflow/scripts/report.py {MAKE} {COLUMNS}"
+    scripts = {entries.split()[0].removeprefix("workflow/scripts/") for entries in made}
+    assert scripts == {
+        "report.py",
         "observations.py",
         "test_set.py",
         "dataset.py",
+        "store.py",
         "evaluate.py",
-        "train.py",  # of rerg; mtdeq is given
-    ]
-    assert made.items() >= (code.training("rerg") | code.evaluation("gauss")).items()
-    of_given = code.result("store", stages=["mtdeq"])
-    assert not [entries for entries in of_given if "train.py" in entries or "dataset" in entries]
+        "train.py",
+    }
+    assert made.items() >= (code.training("rerg") | code.evaluation("gauss") | also).items()
+    assert not made.keys() & code.training("mtdeq").keys()  # it is given
+
+
+def test_a_result_of_given_networks_is_made_with_no_training():
+    made = code_of(planned()).result(MAKE, stages=["mtdeq"])["code"]
+    scripts = [entries.split()[0].removeprefix("workflow/scripts/") for entries in made]
+    assert scripts == ["report.py", "test_set.py"]
+
+
+def test_what_makes_a_result_and_what_it_is_given_are_in_its_hash():
+    (words,) = code_of(planned()).script("report", MAKE, COLUMNS)
+    assert {MAKE, COLUMNS, "rglib.report.job:Job"} <= reached(words)
+    assert "rglib.report.results:write_table" not in reached(words)
 
 
 def test_a_problem_of_your_own_is_its_definition_and_its_code_and_counts_in_every_result():
@@ -115,7 +135,7 @@ def test_a_problem_of_your_own_is_its_definition_and_its_code_and_counts_in_ever
         "code": digest,
         "files": [],
     }
-    assert code.result("test_set", stages=[]).items() >= digest.items()
+    assert code.result(MAKE, stages=[])["code"].items() >= digest.items()
 
 
 def test_the_parameters_of_a_training_are_the_plans_and_its_code():

@@ -313,14 +313,16 @@ def test_what_is_tuned_is_tuned_with_the_configured_method():
     assert plan.tuned["deblurring"] == "pnp_admm"
     assert "completion80" not in plan.tuned  # both of its settings are released
     assert plan.tuned_by("completion90") == "pnpreg" and plan.tuned_by("deblurring") == "gauss"
-    assert plan.tuned_stages() == ["pnpreg", "denoiser"]
+    assert plan.tuned_stages == ["pnpreg", "denoiser"]
 
 
 def test_tuning_with_a_method_that_is_not_configured_is_refused():
     config = deepcopy(default())
     del config["methods"]["gauss"]
+    plan = Plan.of(config)
+    assert plan.tuned_stages == ["pnpreg"]
     with pytest.raises(ConfigurationError, match=r"^tuning\.methods\.pnp_admm: 'gauss' is none of"):
-        Plan.of(config).tuned_stages()
+        plan.tuned_by("deblurring")
 
 
 def test_each_method_by_descent_has_a_copy_for_each_solver():

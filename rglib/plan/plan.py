@@ -202,13 +202,12 @@ class Plan:
         method = self.config["tuning"]["methods"][algorithm]
         return self._configured(f"tuning.methods.{algorithm}", method)
 
+    @property
     def tuned_stages(self) -> list[str]:
-        """The stages that tuning needs.
-
-        Raises:
-            ConfigurationError: as `tuned_by`.
-        """
-        return self.stages_of(dict.fromkeys(map(self.tuned_by, self.tuned)))
+        """The stages that tuning needs, of the methods that are configured."""
+        methods = self.config["tuning"]["methods"]
+        asked = dict.fromkeys(methods[algorithm] for algorithm in self.tuned.values())
+        return self.stages_of(method for method in asked if method in self.methods)
 
     @property
     def studied(self) -> list[str]:

@@ -6,11 +6,12 @@ configuration makes by name. Code of your own is named itself. No PyTorch here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from os.path import isfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rglib.data.datasets import DOWNLOADS
@@ -22,6 +23,8 @@ from rglib.records.code_hash import code_hash
 
 Config = Mapping[str, Any]
 Hashes = dict[str, str]  # of code, by the words that say what it is
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def one_of(table: str, *names: str | None) -> str:
@@ -115,27 +118,36 @@ class Code:
 
     def result(
         self,
-        script: str,
+        make: str,
         *,
         stages: Iterable[str],
         methods: Iterable[str] = (),
         also: Iterable[Hashes] = (),
-    ) -> Hashes:
-        """The code of a script and of all that its result was made with.
+        given: Mapping[str, str] = NOTHING,
+    ) -> dict[str, Any]:
+        """The parameters by which a rule says what makes its result, and the code of all of it.
 
-        That which trained or took the stages, evaluated the methods, and ``also``.
+        Args:
+            make: the function that makes it, see `rglib.report.job`, as ``module:name``.
+            stages: whose training or weights it was made with.
+            methods: whose evaluations it was made with.
+            also: other code that it was made with.
+            given: what else the function takes, by parameter, as ``module:name``.
         """
-        trained = self.plan.stages.trained(stages)
-        data = ["dataset", "store"] if trained else []
         made = [
-            self.script(script),
+            self.script("report", make, *given.values()),
             *also,
-            *map(self.script, ["test_set", *data]),
-            *(own["code"] for own in self.problems.values() if own),
+            *self._beneath(self.plan.stages.trained(stages)),
             *map(self.evaluation, methods),
-            *map(self.training, trained),
         ]
-        return {entries: digest for one in made for entries, digest in one.items()}
+        code = {entries: digest for one in made for entries, digest in one.items()}
+        return {"make": make, "given": dict(given), "code": code}
+
+    def _beneath(self, trained: Sequence[str]) -> Iterator[Hashes]:
+        """The code of the test set, of your own problems, and of stages with their data."""
+        yield from map(self.script, ["test_set", *(["dataset", "store"] if trained else [])])
+        yield from (own["code"] for own in self.problems.values() if own)
+        yield from map(self.training, trained)
 
     def evaluation(self, method: str) -> Hashes:
         """Of the evaluation of a method."""

@@ -13,7 +13,15 @@ from tabulate import tabulate
 from rglib.plan.ablations import references
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import Provenance
-from rglib.report.evaluations import MINUS, footnotes
+from rglib.report.evaluations import (
+    MINUS,
+    footnotes,
+    read_results,
+    summarise,
+    write_csv,
+    write_text,
+)
+from rglib.report.job import Job
 
 Config = Mapping[str, Any]
 
@@ -36,6 +44,25 @@ def descriptions(problems: Sequence[str]) -> dict[str, str]:
         for problem in problems
     }
     return COLUMNS | changes
+
+
+def write_ablations(job: Job) -> None:
+    """The table of the ablations as CSV and Markdown."""
+    ablations, problems = job.params.ablations, job.problems
+    methods = dict.fromkeys([*references(ablations), *ablations], job.config["seeds"][:1])
+    results = read_results(job.inputs.evaluations, methods=methods, problems=problems)
+    table = ablation_table(summarise(results), ablations=ablations, problems=problems)
+    title = "Ablations: what the paper leaves open, read another way"
+    write_csv(
+        table,
+        job.outputs.csv,
+        title=title,
+        provenance=job.provenance,
+        descriptions=descriptions(problems),
+    )
+    labels = job.labels(references(ablations))
+    text = ablations_markdown(table, labels=labels, provenance=job.provenance)
+    write_text(text, job.outputs.md, title=title, provenance=job.provenance)
 
 
 def ablation_table(

@@ -24,7 +24,17 @@ from tabulate import tabulate
 from rglib.plan.acceleration import SOLVERS, copy_name, solver_of
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import PAPER_START, Provenance
-from rglib.report.evaluations import MINUS, ResultsError, convergence, footnotes, problem_title
+from rglib.report.evaluations import (
+    MINUS,
+    ResultsError,
+    convergence,
+    footnotes,
+    problem_title,
+    read_curves,
+    read_results,
+    write_csv,
+    write_text,
+)
 from rglib.report.figures import (
     CM,
     CURVE_STYLES,
@@ -32,8 +42,10 @@ from rglib.report.figures import (
     STYLE,
     TEXT_WIDTH,
     new_figure,
+    save_both,
     write_foot,
 )
+from rglib.report.job import Job
 
 CallsBefore = Mapping[str, Callable[[int, int], float]]
 
@@ -48,6 +60,70 @@ PANELS_ABREAST = 4
 
 
 # --------------------------------------------------------------------------------------- numbers
+
+
+def write_acceleration(
+    job: Job, *, calls_before: CallsBefore, training_columns: Mapping[str, str]
+) -> None:
+    """The tables of the restorations and of the training as CSV, and their summary in Markdown.
+
+    Args:
+        job: of the copies that `rglib.plan.acceleration` makes.
+        calls_before: as for `acceleration_table`.
+        training_columns: of the table of the training, and what they hold.
+    """
+    plan, methods = job.params.acceleration, job.params.methods
+    provenance = of_both_solvers(job.provenance, steps=plan["steps"])
+    table = _table_of_job(job, calls_before=calls_before)
+    write_csv(
+        table,
+        job.outputs.csv,
+        title=title(plan["crop"]),
+        provenance=provenance,
+        descriptions=descriptions(adam_steps(table)),
+    )
+    training = job.table("training")[list(training_columns)]
+    trained_on = ", ".join(job.config["data"]["train"])
+    write_csv(
+        training,
+        job.outputs.training,
+        title=f"The way to x_g in training, semi_implicit beside adam, crops of {trained_on}",
+        provenance=provenance,
+        descriptions=training_columns,
+    )
+    text = acceleration_markdown(
+        table,
+        training,
+        labels=job.labels(methods),
+        crop=plan["crop"],
+        trained_on=trained_on,
+        provenance=provenance,
+    )
+    write_text(text, job.outputs.md, title=title(plan["crop"]), provenance=provenance)
+
+
+def _table_of_job(job: Job, *, calls_before: CallsBefore) -> pd.DataFrame:
+    methods, problems = job.params.methods, job.problems
+    copies = [copy_name(method, solver) for method in methods for solver in SOLVERS]
+    seeds = {copy: job.config["seeds"][:1] for copy in copies}
+    return acceleration_table(
+        read_curves(job.inputs.curves, methods=copies, problems=problems),
+        read_results(job.inputs.results, methods=seeds, problems=problems),
+        calls_before=calls_before,
+        methods=methods,
+        problems=problems,
+    )
+
+
+def write_figure(job: Job) -> None:
+    """The figure of ``acceleration.csv``."""
+    plan = job.params.acceleration
+    provenance = of_both_solvers(job.provenance, steps=plan["steps"])
+    labels = job.labels(job.params.methods)
+    figure = acceleration_figure(
+        job.table("table"), labels=labels, crop=plan["crop"], provenance=provenance
+    )
+    save_both(figure, job, title=title(plan["crop"]), provenance=provenance)
 
 
 def acceleration_table(

@@ -24,7 +24,16 @@ from tabulate import tabulate
 from rglib.extensions import closest
 from rglib.paper import CLAIMS
 from rglib.records.provenance import Provenance
-from rglib.report.evaluations import PAPER_METHODS, footnotes, paper_tables
+from rglib.report.evaluations import (
+    PAPER_METHODS,
+    footnotes,
+    paper_tables,
+    summarise,
+    write_csv,
+    write_text,
+)
+from rglib.report.job import Job
+from rglib.report.results import results_of
 
 CLAIM_COLUMNS = (
     "claim statement expected unit ours holds margin where paper paper_holds paper_margin "
@@ -458,6 +467,16 @@ def check_claims(ours: Numbers) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=CLAIM_COLUMNS)
+
+
+def write_claims(job: Job) -> None:
+    """The paper's claims, checked, as CSV and Markdown."""
+    numbers = Numbers.of_run(summarise(results_of(job)), job.table("convergence"))
+    checked = check_claims(numbers)
+    title = "The paper's claims, checked on our numbers and on the paper's"
+    write_csv(checked, job.outputs.csv, title=title, provenance=job.provenance)
+    text = claims_markdown(checked, provenance=job.provenance)
+    write_text(text, job.outputs.md, title=title, provenance=job.provenance)
 
 
 def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:

@@ -25,6 +25,8 @@ from PIL import Image
 from rglib.files import replacing
 from rglib.records.provenance import Provenance, write_record
 from rglib.report.evaluations import ResultsError, problem_title
+from rglib.report.job import Job
+from rglib.report.results import results_of
 
 FIGURE_1_PROBLEMS = ("sr3_gaussian_n0.01", "completion90", "deblur_s2.0")
 FIGURE_1_IMAGE = "butterfly"
@@ -241,6 +243,32 @@ def save(figure: Figure, path: Path, *, title: str, provenance: Provenance) -> N
     with replacing(path) as beside, matplotlib.rc_context(STYLE):
         figure.savefig(beside, dpi=300, metadata=metadata[suffix])
     write_record(Path(path), title=title, provenance=provenance)
+
+
+def save_both(figure: Figure, job: Job, *, title: str, provenance: Provenance) -> None:
+    """`save` a figure as the outputs ``pdf`` and ``png`` of a job."""
+    for path in (job.outputs.pdf, job.outputs.png):
+        save(figure, path, title=title, provenance=provenance)
+
+
+def write_fig1(job: Job) -> None:
+    """Figure 1, of the images in the folder ``folder``."""
+    figure = fig1(
+        results_of(job),
+        images=Path(job.params.folder),
+        labels=job.labels(job.params.methods),
+        provenance=job.provenance,
+    )
+    title = "Figure 1: crops of the restored images"
+    save_both(figure, job, title=title, provenance=job.provenance)
+
+
+def write_fig2(job: Job) -> None:
+    """Figure 2, of ``convergence.csv``."""
+    labels = job.labels(job.params.methods)
+    figure = fig2(job.table("convergence"), labels=labels, provenance=job.provenance)
+    title = "Figure 2: PSNR over the iterations"
+    save_both(figure, job, title=title, provenance=job.provenance)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from rglib.plan.fixed_point_variants import HELD_OUT
 from rglib.records.provenance import Provenance
-from rglib.report.evaluations import MINUS, ResultsError, footnotes
+from rglib.report.evaluations import MINUS, ResultsError, footnotes, write_csv, write_text
 from rglib.report.figures import (
     CM,
     CURVE_STYLES,
@@ -22,8 +22,10 @@ from rglib.report.figures import (
     STYLE,
     TEXT_WIDTH,
     new_figure,
+    save_both,
     write_foot,
 )
+from rglib.report.job import Job
 
 Config = Mapping[str, Any]
 
@@ -36,6 +38,28 @@ KINDS = {  # of problems, by the beginning and the end of their ids
     "super-resolution": ("sr", "_n0"),
     "the same, noisy": ("sr", "_n0.01"),
 }
+
+
+def write_study(job: Job, *, columns: Mapping[str, str]) -> None:
+    """The study's rows as CSV, and their summary in Markdown."""
+    table, provenance = job.table("tables")[list(columns)], job.provenance
+    write_csv(table, job.outputs.csv, title=TITLE, provenance=provenance, descriptions=columns)
+    text = study_markdown(table, plan=job.params.plan, provenance=provenance)
+    write_text(text, job.outputs.md, title=TITLE, provenance=provenance)
+
+
+def write_study_figure(job: Job) -> None:
+    """The figure of ``fixed_points.csv``."""
+    figure = study_figure(job.table("table"), plan=job.params.plan, provenance=job.provenance)
+    save_both(figure, job, title=TITLE, provenance=job.provenance)
+
+
+def write_gradients(job: Job, *, columns: Mapping[str, str]) -> None:
+    """The gradients through each backward map beside the true one, as CSV and drawn."""
+    table, provenance, title = job.table("table"), job.provenance, GRADIENTS_TITLE
+    write_csv(table, job.outputs.csv, title=title, provenance=provenance, descriptions=columns)
+    figure = gradients_figure(table, plan=job.params.plan, provenance=provenance)
+    save_both(figure, job, title=title, provenance=provenance)
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,16 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import Provenance
 from rglib.report.evaluations import ResultsError
-from rglib.report.figures import CM, CURVE_STYLES, STYLE, TEXT_WIDTH, new_figure, write_foot
+from rglib.report.figures import (
+    CM,
+    CURVE_STYLES,
+    STYLE,
+    TEXT_WIDTH,
+    new_figure,
+    save_both,
+    write_foot,
+)
+from rglib.report.job import Job
 
 OUTCOMES = "converged, out_of_steps, diverged or non_finite"
 
@@ -54,6 +63,14 @@ KINDS = {"completion": "o", "deblurring": "s", "super-resolution": "^"}  # of pr
 FAINT = 0.3  # opacity of what rests on a fixed point that is short of the tolerance
 BAND = 0.07  # share of the vertical axis above all bounds, for points that have none
 LEGEND = {"frameon": False, "handletextpad": 0.4, "columnspacing": 1.5, "borderaxespad": 0}
+
+
+def write_figure(job: Job) -> None:
+    """The figure of ``bound.csv``."""
+    labels = job.labels(job.params.methods)
+    figure = bound_figure(job.table("bound"), labels=labels, provenance=job.provenance)
+    title = "Theorem 1 on the trained networks"
+    save_both(figure, job, title=title, provenance=job.provenance)
 
 
 def bound_figure(

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -158,8 +157,3 @@ def mean_psnr(
     ]
     mean = sum(values) / len(values)
     return mean if math.isfinite(mean) else math.nan
-
-
-def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
-    """The tables of all targets as one."""
-    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)[list(COLUMNS)]

@@ -80,13 +80,20 @@ rule make_acceleration:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.acceleration:write_acceleration",
+            given={
+                "calls_before": "rglib.studies.acceleration:CALLS_BEFORE",
+                "training_columns": "rglib.studies.acceleration:COLUMNS",
+            },
+            **ACCELERATION_CODE,
+        ),
         configuration=CONFIGURATION,
         acceleration=ACCELERATION,
         sections=["acceleration"],
         methods=PLAN.by_descent,
-        code=CODE.result("report_acceleration", **ACCELERATION_CODE),
     script:
-        "../scripts/report_acceleration.py"
+        "../scripts/report.py"
 
 
 rule make_acceleration_figure:
@@ -104,10 +111,10 @@ rule make_acceleration_figure:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result("rglib.report.acceleration:write_figure", **ACCELERATION_CODE),
         configuration=CONFIGURATION,
         acceleration=ACCELERATION,
         sections=["acceleration"],
         methods=PLAN.by_descent,
-        code=CODE.result("report_acceleration_figure", **ACCELERATION_CODE),
     script:
-        "../scripts/report_acceleration_figure.py"
+        "../scripts/report.py"

@@ -47,7 +47,7 @@ rule bound_of_method:
 rule make_bound:
     input:
         **BOUND_BY,
-        bounds=of_descent(f"{RUN}/bound/{{method}}.csv"),
+        tables=of_descent(f"{RUN}/bound/{{method}}.csv"),
     output:
         csv="results/bound.csv",
         records=records("results/bound.csv"),
@@ -56,11 +56,17 @@ rule make_bound:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.results:write_rows",
+            given={"columns": "rglib.report.theorem1:COLUMNS"},
+            stages=PLAN.stages_of(PLAN.methods),
+            also=[BOUND_CODE],
+        ),
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=CODE.result("report_bound", stages=PLAN.stages_of(PLAN.methods), also=[BOUND_CODE]),
+        title="Both sides of Theorem 1, one row per method, problem and image",
     script:
-        "../scripts/report_bound.py"
+        "../scripts/report.py"
 
 
 rule make_bound_figure:
@@ -76,11 +82,13 @@ rule make_bound_figure:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.theorem1:write_figure",
+            stages=PLAN.stages_of(PLAN.methods),
+            also=[BOUND_CODE],
+        ),
         configuration=CONFIGURATION,
         sections=["bound"],
-        code=CODE.result(
-            "report_bound_figure", stages=PLAN.stages_of(PLAN.methods), also=[BOUND_CODE]
-        ),
         methods=PLAN.by_descent,
     script:
-        "../scripts/report_bound_figure.py"
+        "../scripts/report.py"

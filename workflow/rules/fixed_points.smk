@@ -99,16 +99,17 @@ if STUDY:
         conda:
             "../../environment.yml"
         params:
-            configuration=CONFIGURATION,
-            plan=STUDY,
-            sections=["fixed_points"],
-            code=CODE.result(
-                "report_gradients",
+            **CODE.result(
+                "rglib.report.fixed_points:write_gradients",
+                given={"columns": "rglib.studies.gradients:COLUMNS"},
                 stages=STAGES.with_predecessors([STUDY["gradients"]["stage"]]),
                 also=[GRADIENTS_CODE],
             ),
+            configuration=CONFIGURATION,
+            plan=STUDY,
+            sections=["fixed_points"],
         script:
-            "../scripts/report_gradients.py"
+            "../scripts/report.py"
 
     rule make_fixed_points:
         input:
@@ -128,13 +129,17 @@ if STUDY:
         conda:
             "../../environment.yml"
         params:
+            **CODE.result(
+                "rglib.report.fixed_points:write_study",
+                given={"columns": "rglib.studies.fixed_points:COLUMNS"},
+                **STUDY_CODE,
+            ),
             configuration=CONFIGURATION,
             plan=STUDY,
             copies=PLAN.studied,
             sections=["fixed_points"],
-            code=CODE.result("report_fixed_points", **STUDY_CODE),
         script:
-            "../scripts/report_fixed_points.py"
+            "../scripts/report.py"
 
     rule make_fixed_points_figure:
         input:
@@ -154,9 +159,9 @@ if STUDY:
         conda:
             "../../environment.yml"
         params:
+            **CODE.result("rglib.report.fixed_points:write_study_figure", **STUDY_CODE),
             configuration=CONFIGURATION,
             plan=STUDY,
             sections=["fixed_points"],
-            code=CODE.result("report_fixed_points_figure", **STUDY_CODE),
         script:
-            "../scripts/report_fixed_points_figure.py"
+            "../scripts/report.py"

@@ -38,11 +38,11 @@ rule results:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result("rglib.report.results:write_results", **OF_TABLES),
         configuration=CONFIGURATION,
         seeds=PLAN.seeds,
-        code=CODE.result("report_results", **OF_TABLES),
     script:
-        "../scripts/report_results.py"
+        "../scripts/report.py"
 
 
 rule make_tables:
@@ -68,11 +68,12 @@ rule make_tables:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result("rglib.report.results:write_table", **OF_TABLES),
         configuration=CONFIGURATION,
         seeds=PLAN.seeds,
-        code=CODE.result("report_table", **OF_TABLES),
+        table=lambda wildcards: int(wildcards.table),
     script:
-        "../scripts/report_table.py"
+        "../scripts/report.py"
 
 
 rule make_convergence:
@@ -87,10 +88,10 @@ rule make_convergence:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result("rglib.report.results:write_convergence", **OF_TABLES),
         configuration=CONFIGURATION,
-        code=CODE.result("report_convergence", **OF_TABLES),
     script:
-        "../scripts/report_convergence.py"
+        "../scripts/report.py"
 
 
 rule make_claims:
@@ -107,12 +108,12 @@ rule make_claims:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result("rglib.report.claims:write_claims", **OF_TABLES),
         configuration=CONFIGURATION,
         seeds=PLAN.seeds,
         claims=file_digest(SOURCE_ROOT / "rglib/paper/claims.yaml"),  # data, not code
-        code=CODE.result("report_claims", **OF_TABLES),
     script:
-        "../scripts/report_claims.py"
+        "../scripts/report.py"
 
 
 rule make_fig1:
@@ -130,13 +131,15 @@ rule make_fig1:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.figures:write_fig1", **OF_TABLES, also=[CODE.script("observations")]
+        ),
         configuration=CONFIGURATION,
         seeds=PLAN.seeds,
-        code=CODE.result("report_fig1", **OF_TABLES, also=[CODE.script("observations")]),
         methods=PLAN.by_descent,
         folder=lambda wildcards, input: dirname(input.observations),
     script:
-        "../scripts/report_fig1.py"
+        "../scripts/report.py"
 
 
 rule make_fig2:
@@ -152,11 +155,11 @@ rule make_fig2:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result("rglib.report.figures:write_fig2", **OF_TABLES),
         configuration=CONFIGURATION,
-        code=CODE.result("report_fig2", **OF_TABLES),
         methods=PLAN.by_descent,
     script:
-        "../scripts/report_fig2.py"
+        "../scripts/report.py"
 
 
 rule make_page:
@@ -176,16 +179,18 @@ rule make_page:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.page.page:write_report", **OF_TABLES, also=[CODE.script("observations")]
+        ),
         configuration=CONFIGURATION,
         seeds=PLAN.seeds,
-        code=CODE.result("report_page", **OF_TABLES, also=[CODE.script("observations")]),
         descending=PLAN.by_descent,
         folder=lambda wildcards, input: dirname(input.observations),
         histories={
             stage: f"{RUN}/training/{stage}/history.csv" for stage in STAGES.trained(OF_ALL_SEEDS)
         },
     script:
-        "../scripts/report_page.py"
+        "../scripts/report.py"
 
 
 rule make_ablations:
@@ -207,9 +212,11 @@ rule make_ablations:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.ablations:write_ablations", stages=COMPARED_STAGES, methods=PLAN.compared
+        ),
         configuration=CONFIGURATION,
         ablations=PLAN.ablations,
         sections=["ablations"],
-        code=CODE.result("report_ablations", stages=COMPARED_STAGES, methods=PLAN.compared),
     script:
-        "../scripts/report_ablations.py"
+        "../scripts/report.py"

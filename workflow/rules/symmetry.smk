@@ -47,10 +47,14 @@ rule make_symmetry:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.results:write_rows",
+            given={"columns": "rglib.studies.symmetry:COLUMNS"},
+            stages=PLAN.stages_of(PLAN.methods),
+            also=[SYMMETRY_CODE],
+        ),
         configuration=CONFIGURATION,
         sections=["symmetry"],
-        code=CODE.result(
-            "report_symmetry", stages=PLAN.stages_of(PLAN.methods), also=[SYMMETRY_CODE]
-        ),
+        title="How far from symmetric the Jacobian of G is, and the zeros from many starts",
     script:
-        "../scripts/report_symmetry.py"
+        "../scripts/report.py"

@@ -46,7 +46,7 @@ rule tune_target:
 rule make_tuning:
     input:
         test_set=f"{RUN}/test_set.json",
-        cards=answered(lambda wildcards: STAGES.cards(PLAN.tuned_stages())),
+        cards=STAGES.cards(PLAN.tuned_stages),
         machines=expand(f"{RUN}/tuning/{{target}}.json", target=PLAN.tuned),
         tables=expand(f"{RUN}/tuning/{{target}}.csv", target=PLAN.tuned),
     output:
@@ -58,13 +58,16 @@ rule make_tuning:
     conda:
         "../../environment.yml"
     params:
+        **CODE.result(
+            "rglib.report.results:write_tuning",
+            given={"columns": "rglib.studies.tuning:COLUMNS"},
+            stages=PLAN.tuned_stages,
+            also=map(CODE.tuning, PLAN.tuned),
+        ),
         configuration=CONFIGURATION,
         data=config["tuning"]["data"],
         images=config["tuning"]["images"],
         crop=config["tuning"]["crop"],
         sections=["tuning"],
-        code=lambda wildcards: CODE.result(
-            "report_tuning", stages=PLAN.tuned_stages(), also=map(CODE.tuning, PLAN.tuned)
-        ),
     script:
-        "../scripts/report_tuning.py"
+        "../scripts/report.py"

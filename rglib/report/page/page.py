@@ -17,10 +17,12 @@ from rglib.records.provenance import Provenance
 from rglib.report.claims import margin_text
 from rglib.report.evaluations import problem_title, summarise, write_text
 from rglib.report.figures import CURVE_STYLES, FIGURE_2_PROBLEM
+from rglib.report.job import Job
 from rglib.report.page import ASSETS, pictures
 from rglib.report.page.charts import convergence_chart, fixed_points, training_charts
 from rglib.report.page.citation import citations
 from rglib.report.page.tables import METRICS, outcomes, tables
+from rglib.report.results import results_of
 
 TITLE = "Training methods for regularizing gradients, reproduced"
 
@@ -51,11 +53,32 @@ class Material:
     citation: Path
     provenance: Provenance
 
+    @classmethod
+    def of(cls, job: Job) -> Material:
+        """What the rule for the page hands on."""
+        histories = job.params.histories.items()
+        return cls(
+            results=results_of(job),
+            convergence=job.table("convergence"),
+            claims=job.table("claims"),
+            labels=job.labels(),
+            descending=tuple(job.params.descending),
+            images=Path(job.params.folder),
+            histories={stage: Path(path) for stage, path in histories},
+            citation=Path(job.inputs.citation),
+            provenance=job.provenance,
+        )
+
     @property
     def curve_labels(self) -> dict[str, str]:
         """The labels with the descending methods first, so that these look as in figure 2."""
         others = [method for method in self.labels if method not in self.descending]
         return {method: self.labels[method] for method in (*self.descending, *others)}
+
+
+def write_report(job: Job) -> None:
+    """``report.html``: everything on one page."""
+    write_page(Material.of(job), Path(job.outputs.html))
 
 
 def write_page(material: Material, path: Path) -> None:
