@@ -202,6 +202,14 @@ class Plan:
         method = self.config["tuning"]["methods"][algorithm]
         return self._configured(f"tuning.methods.{algorithm}", method)
 
+    def tuned_network(self, target: str) -> str:
+        """The weights that the settings of a target are tuned with.
+
+        Raises:
+            ConfigurationError: as `tuned_by`.
+        """
+        return self.network(self.tuned_by(target))
+
     @property
     def tuned_stages(self) -> list[str]:
         """The stages that tuning needs, of the methods that are configured."""

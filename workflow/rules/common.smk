@@ -5,7 +5,6 @@ from pathlib import Path
 from shutil import which
 
 from rglib.plan.plan import Plan
-from rglib.plan.roles import ROLE
 from rglib.records.made_with import Code, networks
 from rglib.records.provenance import RECORD_SUFFIX
 
@@ -41,6 +40,11 @@ def answered(ask):
 def of_descent(pattern):
     """The files of the methods by gradient descent, for what makes no sense without one."""
     return answered(lambda wildcards: expand(pattern, method=PLAN.some_by_descent()))
+
+
+def of_training(key):
+    """What the plan says of the training of the stage that a wildcard names."""
+    return lambda wildcards: STAGES.parameters(wildcards.trained)[key]
 
 
 def recorded(*results):

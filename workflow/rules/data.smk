@@ -5,12 +5,7 @@ from rglib.data.datasets import DOWNLOADS, definition, mirror_folders, slug
 from rglib.data.listing import parameter
 
 DATASETS = PLAN.datasets | {slug(config["tuning"]["data"]): config["tuning"]["data"]}
-
-
-def listed(manifest, dataset):
-    """What a data set's manifest was made with while it is up to date, else something else."""
-    mirrors = mirror_folders(config["mirrors"])
-    return parameter(Path(manifest), dataset, mirrors=mirrors, data_dir=DOWNLOADS)
+MIRRORS = mirror_folders(config["mirrors"])
 
 
 localrules:
@@ -38,8 +33,11 @@ rule dataset:
     params:
         id=lambda wildcards: DATASETS[wildcards.dataset],
         definition=lambda wildcards: definition(DATASETS[wildcards.dataset]),
-        listed=lambda wildcards: listed(
-            f"work/data/{wildcards.dataset}.json", DATASETS[wildcards.dataset]
+        listed=lambda wildcards: parameter(
+            Path(f"work/data/{wildcards.dataset}.json"),
+            DATASETS[wildcards.dataset],
+            mirrors=MIRRORS,
+            data_dir=DOWNLOADS,
         ),
         downloads=str(DOWNLOADS),
         code=CODE.script("dataset"),
@@ -60,7 +58,12 @@ rule test_set:
         definition=[
             definition(id) for id in [config["data"]["test"], config["data"]["test_stand_in"]]
         ],
-        listed=lambda wildcards: listed(f"{RUN}/test_set.json", config["data"]["test"]),
+        listed=lambda wildcards: parameter(
+            Path(f"{RUN}/test_set.json"),
+            config["data"]["test"],
+            mirrors=MIRRORS,
+            data_dir=DOWNLOADS,
+        ),
         downloads=str(DOWNLOADS),
         code=CODE.script("test_set"),
     script:

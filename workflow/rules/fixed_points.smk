@@ -4,13 +4,6 @@
 STUDY = config.get("fixed_points")
 STUDY_CODE = {"stages": PLAN.before_studied, "also": list(map(CODE.study, PLAN.studied))}
 GRADIENTS_CODE = CODE.script("study_gradients", *networks("G", config))
-
-
-def of_study(key):
-    """A parameter of the training of a variant."""
-    return lambda wildcards: STAGES.parameters(wildcards.trained)[key]
-
-
 STUDIED_BY = {
     "test_set": f"work/data/{slug(STUDY['data'])}.json" if STUDY else [],
     "cards": STAGES.cards(PLAN.before_studied),
@@ -38,13 +31,13 @@ if STUDY:
         resources:
             gpu=GPUS_PER_JOB,
         params:
-            stage=of_study("stage"),
-            starts=of_study("starts"),
-            entry=of_study("entry"),
-            shared=of_study("shared"),
-            network=of_study("network"),
-            precision=of_study("precision"),
-            seed=of_study("seed"),
+            stage=of_training("stage"),
+            starts=of_training("starts"),
+            entry=of_training("entry"),
+            shared=of_training("shared"),
+            network=of_training("network"),
+            precision=of_training("precision"),
+            seed=of_training("seed"),
             plan={key: STUDY[key] for key in ("minutes", "images", "crop", "draws")},
             settings={key: config[key] for key in ("evaluation", "problems", "training_problems")},
             evaluated_in=config["precision"]["evaluate"],

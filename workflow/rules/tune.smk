@@ -2,18 +2,13 @@
 # task with open settings, then the whole grid, and the best of it as an overlay.
 
 
-def tuned_weights(wildcards):
-    stage = PLAN.stage_of(PLAN.tuned_by(wildcards.target))
-    return STAGES.network(stage, ROLE[PLAN.tuned[wildcards.target]])
-
-
 localrules:
     make_tuning,
 
 
 rule tune_target:
     input:
-        weights=answered(tuned_weights),
+        weights=answered(lambda wildcards: PLAN.tuned_network(wildcards.target)),
         data=f"work/data/{slug(config['tuning']['data'])}.json",
         test_set=f"{RUN}/test_set.json",
     output:
@@ -33,7 +28,7 @@ rule tune_target:
     params:
         algorithm=lambda wildcards: PLAN.tuned[wildcards.target],
         method=lambda wildcards: PLAN.tuned_by(wildcards.target),
-        role=lambda wildcards: ROLE[PLAN.tuned[wildcards.target]],
+        role=lambda wildcards: PLAN.role(PLAN.tuned_by(wildcards.target)),
         settings={key: config[key] for key in ("evaluation", "problems", "admm", "tuning")},
         network=config["network"],
         precision=config["precision"]["evaluate"],
