@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
+from rglib.core.devices import device_named
 from rglib.data.manifest import Manifest
 from rglib.records.provenance import write_machine
 from rglib.restoration.evaluation import EvaluationFiles, evaluate_method
 
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
-outputs, params, on = snakemake.output, snakemake.params, device(snakemake.config["device"])
+outputs, params, on = snakemake.output, snakemake.params, device_named(snakemake.config["device"])
 files = EvaluationFiles(
     results=Path(outputs.results),
     curves=Path(outputs.curves),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from rglib.core.devices import device_named
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine

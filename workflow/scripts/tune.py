@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from rglib.core.devices import device_named
 from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
