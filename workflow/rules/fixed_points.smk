@@ -1,6 +1,5 @@
 # What each part of the training at fixed points brings: one job for each variant and seed, then a
 # table and a figure. The section fixed_points is in the overlay config/fixed_points.yaml.
-
 STUDY = config.get("fixed_points")
 STUDY_CODE = {"stages": PLAN.before_studied, "also": list(map(CODE.study, PLAN.studied))}
 GRADIENTS_CODE = CODE.script("study_gradients", *networks("G", config))
