@@ -157,8 +157,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise ImageError(f"cannot read the array {path}: {why}") from error
     except NotImplementedError as error:
         raise ImageError(
-            f"cannot read the array {path}: it is of MATLAB's version 7.3; save it with -v7, "
-            "or as text"
+            f"cannot read the array {path}: it is of MATLAB's version 7.3; save it with -v7"
         ) from error
     except Exception as error:  # whatever a damaged or hostile file provokes
         why = (

@@ -37,6 +37,7 @@ DIVERGED_ABOVE = (
 Config = Mapping[str, Any]
 Row = Mapping[str, str | int]
 Tables = tuple[pd.DataFrame, pd.DataFrame]  # results and curves
+STAMP = "fingerprint"  # the file that vouches for those of a problem
 
 
 class Restorer(Protocol):
@@ -451,8 +452,16 @@ def write_observation(degradation: Degradation, image: GroundTruth, folder: Path
 
 
 def _kept(folder: Path, expected: str) -> bool:
-    stamp = folder / "fingerprint"
-    return stamp.exists() and stamp.read_text() == expected
+    stamp = folder / STAMP
+    return stamp.exists() and stamp.read_text() == _stamp(folder, expected)
+
+
+def _stamp(folder: Path, value: str) -> str:
+    """What vouches for a problem's files: its fingerprint, and each of them as it was written."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
+    return fingerprint(
+        value, [[str(path.relative_to(folder)), file_digest(path)] for path in files]
+    )
 
 
 def _keep(folder: Path, value: str, tables: Sequence[Tables]) -> None:
@@ -461,8 +470,9 @@ def _keep(folder: Path, value: str, tables: Sequence[Tables]) -> None:
     for name, table in (("results.csv", results), ("curves.csv", curves)):
         with replacing(folder / name) as partial:
             table.to_csv(partial, index=False)
-    with replacing(folder / "fingerprint") as partial:
-        partial.write_text(value)
+    stamp = _stamp(folder, value)
+    with replacing(folder / STAMP) as partial:
+        partial.write_text(stamp)
 
 
 def _collect(files: EvaluationFiles, problems: Sequence[str]) -> None:

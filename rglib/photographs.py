@@ -29,7 +29,6 @@ ARRAY = ".npy"  # the one format that keeps every number as it is
 PNG, TIFF = (".png",), (".tif", ".tiff")
 WITH_ALPHA = (*PNG, *TIFF, ".webp")
 DEEP = (ARRAY, *PNG, *TIFF)  # can keep more than 8 bits
-WITHOUT_PROFILE = (".bmp",)
 OPTIONS: dict[str, dict[str, Any]] = {  # of Pillow's writers, by what they write
     ".png": {},
     ".webp": {"lossless": True, "exact": True},
@@ -38,6 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of Pillow's writers, by what they writ
     ".jpeg": {"quality": 95, "subsampling": 0},
 }
 FORMATS = (ARRAY, *PNG, *TIFF, ".webp", ".bmp", ".jpg", ".jpeg")
+WITH_PROFILE = tuple(ending for ending in FORMATS if ending != ".bmp")
 IN_FOLDERS = (*FORMATS, ".npz", ".gif", ".ppm", ".pgm", ".pbm")  # are read
 DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype(np.uint8),
@@ -129,21 +129,21 @@ def check_format(path: Path, photograph: Photograph | None = None) -> None:
         raise ImageError(f"cannot write {path}: its ending must be one of {', '.join(FORMATS)}")
     if photograph is None:
         return
-    kept = {
-        "an alpha channel": photograph.alpha is None or ending in WITH_ALPHA,
-        f"{photograph.bits} bits a channel": photograph.bits == 8 or ending in DEEP,
-        "a colour profile": photograph.profile is None or ending not in WITHOUT_PROFILE,
-    }
     able = {
-        "an alpha channel": WITH_ALPHA,
-        f"{photograph.bits} bits a channel": DEEP,
-        "a colour profile": tuple(e for e in FORMATS if e not in WITHOUT_PROFILE),
+        what: formats
+        for what, there, formats in (
+            ("an alpha channel", photograph.alpha is not None, WITH_ALPHA),
+            (f"{photograph.bits} bits a channel", photograph.bits != 8, DEEP),
+            ("a colour profile", photograph.profile is not None, WITH_PROFILE),
+        )
+        if there
     }
-    for what, keeps in kept.items():
-        if not keeps:
+    for what, formats in able.items():
+        if ending not in formats:
+            keep_all = [e for e in FORMATS if all(e in others for others in able.values())]
             raise ImageError(
                 f"cannot write {path}: the image has {what}, which {ending} cannot keep; "
-                f"take one of {', '.join(able[what])}"
+                f"take one of {', '.join(keep_all)}"
             )
 
 

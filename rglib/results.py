@@ -135,7 +135,9 @@ def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     frames = []
     for path in paths:
         if not Path(path).is_file():
-            raise ResultsError(f"{path}: no such file; `snakemake {path}` writes it")
+            raise ResultsError(
+                f"{path}: no such file; `snakemake {path}` writes it, with the same --configfile"
+            )
         frame = pd.read_csv(
             path,
             dtype={c: text[c] for c in columns if c in text},

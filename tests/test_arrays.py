@@ -215,7 +215,7 @@ def test_files_without_arrays(tmp_path):
         (tmp_path / name).write_bytes(content)
     reasons = {
         **dict.fromkeys(contents, "it is damaged, or none"),
-        "new.mat": "it is of MATLAB's version 7.3; save it with -v7, or as text",
+        "new.mat": "it is of MATLAB's version 7.3; save it with -v7",
         "words.mat": "it holds <U6, and no integers or floats",
         "cut.mat": "it is damaged",
         "missing.npy": "No such file or directory",

@@ -508,11 +508,23 @@ def test_too_large_an_image_is_refused_before_the_work(here, run, monkeypatch, m
     status, said = run(f"restore photos --problem sr2_bicubic_n0 --method {method} -o x")
     assert status == 2 and not (here / "x").exists()
     assert "too small for photos/one.png: of the 192x128 pixels of its result about " in said
-    advice = "--tile-above 262144 applies the network to parts" if method == "rerg" else "cut it"
-    assert f"would fit into the 0.0 GiB that are free; {advice}" in said
-    if method == "rerg":
-        status, said = run("restore one.png --problem sr2_bicubic_n0 --tile-above 64 -o x.png")
-        assert status == 2 and "cut it into parts" in said and "--tile-above" not in said
+    assert "would fit into the 0.0 GiB that are free; cut it into parts" in said
+
+
+@pytest.mark.parametrize("free", [128_000_000, 90_000_000])  # bytes; 115 MB are needed for images
+@pytest.mark.parametrize("method", ["rerg", "gauss"])
+def test_parts_are_advised_where_they_help_and_then_they_do(here, run, monkeypatch, method, free):
+    monkeypatch.setattr("rglib.memory.free_memory", lambda _: free)
+    write_png(here / "large.png", np.tile(picture("one"), (10, 6, 1))[:600, :560])
+    line = f"restore large.png --problem sr2_bicubic_n0 --method {method} -o x.png"
+    monkeypatch.setattr("rglib.memory.OF_IMAGES", 80)  # for a result of four times the pixels
+    status, said = run(line)
+    assert status == 2
+    advised = re.search(r"; (--tile-above \d+) applies the network to parts", said)
+    assert bool(advised) == (method == "rerg" and free == 128_000_000)
+    assert advised or said.endswith("cut it into parts\n")
+    if advised:
+        done(run(f"{line} {advised[1]}"))
 
 
 @pytest.mark.parametrize("command", ["restore", "degrade"])
@@ -523,8 +535,7 @@ def test_a_lack_of_memory_is_said_in_a_line(here, run, monkeypatch, command):
     monkeypatch.setattr("rglib.operators.Blur.__call__", full)
     monkeypatch.setattr("rglib.operators.Blur.prox", full)
     status, said = run(f"{command} one.png --problem deblur_s1.6 -o x.png")
-    advice = "--tile-above 262144 applies" if command == "restore" else "cut it into parts"
-    assert status == 2 and f"the memory is too small for one.png: {advice}" in said
+    assert status == 2 and "the memory is too small for one.png: cut it into parts" in said
     assert said.count("\n") == 1 and not (here / "x.png").exists()
 
 

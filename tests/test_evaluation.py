@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -232,6 +233,20 @@ def test_a_changed_fingerprint_computes_its_problem_alone(images, files):
     results, _ = run(changed, images, files, {"completion80": "same", "deblur_s1.6": "other"})
     assert [method.asked for method in changed.values()] == [0, 2]
     assert results["psnr_db"].iloc[0] > 0 > results["psnr_db"].iloc[-1]
+
+
+@pytest.mark.parametrize("damage", ["results.csv", "curves.csv", "images/one.png", "images"])
+def test_what_is_kept_is_computed_again_where_it_was_damaged(images, files, damage):
+    before, _ = run({problem: Scripted(stay) for problem in PROBLEMS}, images, files)
+    path = files.kept / "completion80" / damage
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.write_bytes(path.read_bytes()[:-3])
+    again = {problem: Scripted(stay) for problem in PROBLEMS}
+    after, _ = run(again, images, files)
+    assert [method.asked for method in again.values()] == [2, 0]
+    pd.testing.assert_frame_equal(before.drop(columns="seconds"), after.drop(columns="seconds"))
 
 
 def test_an_interrupted_evaluation_keeps_the_problems_it_finished(images, files):

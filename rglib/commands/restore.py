@@ -15,7 +15,7 @@ from rglib.certificate import SUFFIX, Certificate, certified
 from rglib.commands import degradations, refused, say
 from rglib.commands.files import check_outputs, companion, targets
 from rglib.decoding import WHITE, ImageError
-from rglib.memory import IN_PARTS, check_memory, enough_for
+from rglib.memory import IN_PARTS, check_memory, enough_for, fits
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import WeightsError
 from rglib.noise import estimated_noise
@@ -31,7 +31,8 @@ from rglib.priors import Prior, enlargement, load, observed, problem_of
 from rglib.problems import Degradation, KnownPixels, Problem
 
 REACH_OF_DOWNSAMPLING = 8  # observed pixels; the kernels reach 2, and a wider margin gains nothing
-TILE = "--tile-above 262144 applies the network to parts, which needs less"
+TILES = 262144  # pixels above which parts are advised
+TILE = f"--tile-above {TILES} applies the network to parts, which needs less"
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def run(chosen: argparse.Namespace) -> int:
             with enough_for(task.source, advice=IN_PARTS):
                 check(task, prior, chosen)
         for task in tasks:
-            with enough_for(task.source, advice=advice_on_memory(prior)):
-                say(restore(task, prior, chosen))
+            with enough_for(task.source, advice=IN_PARTS):
+                work = work_of(task, chosen)
+            with enough_for(task.source, advice=advice_on_memory(prior, work)):
+                say(restore(task, work, prior, chosen))
     except (ValueError, OSError, WeightsError) as error:
         return refused("restore", error)
     return 0
@@ -144,7 +147,7 @@ def check(task: Task, prior: Prior, chosen: argparse.Namespace) -> None:
         prior.network,
         prior.device,
         tile_above=tile_above(prior),
-        advice=advice_on_memory(prior),
+        advice=advice_on_memory(prior, work),
     )
 
 
@@ -155,15 +158,16 @@ def tile_above(prior: Prior) -> int | None:
     return pixels
 
 
-def advice_on_memory(prior: Prior) -> str:
+def advice_on_memory(prior: Prior, work: Work) -> str:
     """What can be done where the memory is too small for an image."""
     can_tile = prior.algorithm == "gradient_descent" and tile_above(prior) is None
-    return TILE if can_tile else IN_PARTS
+    pixels = work.height * work.width
+    helps = pixels > TILES and fits(pixels, prior.network, prior.device, tile_above=TILES)
+    return TILE if can_tile and helps else IN_PARTS
 
 
-def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
+def restore(task: Task, work: Work, prior: Prior, chosen: argparse.Namespace) -> str:
     """Restore one image, write it and return what there is to say about it."""
-    work = work_of(task, chosen)
     began = time.monotonic()
     x, certificate = _restored(work, prior, chosen, name=task.source.name)
     seconds = time.monotonic() - began
