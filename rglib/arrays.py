@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 from scipy.io import loadmat
+from scipy.sparse import issparse
 
 from rglib.decoding import ImageError
 
@@ -177,9 +178,9 @@ def _of_matlab(file: BinaryIO) -> dict[str, np.ndarray]:
     return {key: leaf for name, value in variables.items() for key, leaf in _leaves(name, value)}
 
 
-def _leaves(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
     """The arrays in the cells and fields of a variable."""
-    array = np.asarray(value)
+    array = value.toarray() if issparse(value) else np.asarray(value)
     if array.dtype.names:
         for field in array.dtype.names:
             yield from _leaves(f"{name}.{field}", array[field])

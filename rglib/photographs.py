@@ -46,6 +46,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }  # by bits
 LOSSY = ("JPEG", "MPO", "WEBP")
 PNG_HEADER = 33  # bytes: the signature and IHDR
+BEYOND = 0.5  # of white: further than filters overshoot
+SIGMAS = 6  # of noise: further than it goes
 FAR = 10  # beyond it floats are on another range: noise of std 1 goes to about 6
 
 
@@ -99,6 +101,22 @@ def read_photograph(path: Path) -> Photograph:
         picture.profile if fits else None,
         bits=8 * picture.colours.dtype.itemsize,
     )
+
+
+def check_range(path: Path, pixels: Tensor, *, sigma: float) -> None:
+    """Check that values (..., H, W) are those of an image on [0, 1] with noise of std ``sigma``.
+
+    Raises:
+        ImageError: they go further than noise and filters do, as of an image on [-1, 1].
+    """
+    reach = BEYOND + SIGMAS * sigma
+    least, most = pixels.min().item(), pixels.max().item()
+    if least < -reach or most > 1 + reach:
+        raise unusable(
+            path,
+            f"its values go from {least:.3g} to {most:.3g}, and noise of {sigma:g} does not take "
+            "them so far from black, 0, and white, 1; bring them to [0, 1]",
+        )
 
 
 def write_photograph(path: Path, photograph: Photograph) -> None:
@@ -226,7 +244,11 @@ def read_kernel(path: Path, *, name: str | None = None) -> Tensor:
         kernel = read_array(path, name=name, choosing=choosing, stacked=True)
     else:
         kernel = read_text(path) if ending in TEXT else _grey_levels(path)
-    if kernel.ndim != 2 or not all(side % 2 for side in kernel.shape):
+    if kernel.ndim != 2:
+        raise ImageError(
+            f"the blur kernel {path} is {shape_of(kernel)}; it needs two axes, rows and columns"
+        )
+    if not all(side % 2 for side in kernel.shape):
         raise ImageError(
             f"the blur kernel {path} is {shape_of(kernel)}; it needs two odd sides, around the "
             "entry in its middle: add a row or column of zeros"
@@ -273,7 +295,14 @@ def _with_channels(array: np.ndarray, path: Path) -> np.ndarray:
 
 def _in_colour(levels: np.ndarray, path: Path) -> Tensor:
     """(H, W, 1) or (H, W, 3) of levels to (1, 3, H, W) on [0, 1]."""
-    values = (levels / WHITE[levels.dtype]).astype(np.float32)
+    white, most = WHITE[levels.dtype], levels.max()
+    if levels.dtype.kind == "u" and 0 < most <= white / 255:  # as of 0 and 1, or 8 bits in 16
+        raise unusable(
+            path,
+            f"its levels go to {most} alone, and white is {white}; multiply them, or save it "
+            "with the bits that it has",
+        )
+    values = (levels / white).astype(np.float32)
     if not np.isfinite(values).all():
         raise unusable(path, "it has values that are not finite")
     if (far := np.abs(values).max()) > FAR:

@@ -166,6 +166,16 @@ def test_alpha_orientation_and_grey_survive(here, run):
     assert (np.asarray(restored.getchannel("A")) == 7).all()
 
 
+def test_an_erased_part_is_filled_and_seen(here, run):
+    alpha = np.full((64, 96, 1), 200, dtype=np.uint8)
+    alpha[20:30, 40:60] = 0
+    Image.fromarray(np.concatenate((picture("one"), alpha), axis=-1)).save(here / "a.png")
+    write_png(here / "m.png", np.repeat(np.where(alpha, 255, 0).astype(np.uint8), 3, axis=2))
+    done(run("restore a.png --mask m.png --problem completion80 -o x.png"))
+    filled = np.asarray(Image.open(here / "x.png").getchannel("A"))
+    np.testing.assert_array_equal(filled, np.where(alpha[..., 0], 200, 255))
+
+
 @pytest.mark.parametrize(("problem_id", "margin"), [("deblur_s2.0", 25), ("sr3_gaussian_n0", 8)])
 def test_a_photograph_is_restored_with_a_margin(here, run, tiny_models, problem_id, margin):
     done(run(f"restore one.png --problem {problem_id} -o x.npy"))
@@ -277,6 +287,12 @@ MISTAKES = {
     "restore none.png --problem deblur_s1.6 -o x.png": "there is no none.png",
     "restore one.png --problem deblur_s1.6 -o photos": "photos is a folder; name a file",
     "restore photos --problem deblur_s1.6 -o one.png": "one.png is a file; name a folder",
+    "restore one.png --problem deblur_s1.6 -o alpha.png/x.png": "cannot write into alpha.png: ",
+    f"restore one.png --problem deblur_s1.6 --certificate -o {'x' * 250}.png": (
+        "has a name of more than 255 bytes; shorten it"
+    ),
+    "restore signed.npy --problem deblur_s1.6 -o x.png": "its values go from -1 to ",
+    "degrade signed.npy --problem deblur_s1.6 -o x.png": "its values go from -1 to ",
     "restore empty --problem deblur_s1.6 -o x": "there are no images in empty",
     "restore one.png --problem deblur_s1.6 -o x.gif": "its ending must be one of .npy, .png",
     "restore alpha.png --problem deblur_s1.6 -o x.jpg": "alpha channel, which .jpg cannot keep",
@@ -361,6 +377,7 @@ def test_mistakes_are_named_and_nothing_is_written(here, run, line):
     (here / "circle.png").symlink_to(here / "circle.png")
     np.save(here / "objects.npy", np.array([{}, None]), allow_pickle=True)
     np.save(here / "wide.npy", picture("one").astype(float) * (255 / picture("one").max()))
+    np.save(here / "signed.npy", np.linspace(-1, 1, 64 * 96 * 3).reshape(64, 96, 3))
     np.save(here / "int.npy", picture("one").astype(np.int64))
     before = files(here)
     status, said = run(line)

@@ -239,7 +239,9 @@ ODD = {
     "a\nb.png": "cannot be printed",
     "\udcff.png": "cannot be printed",
     f"{'x' * 230}.png": "too long",
-    "folder.png": "directory",
+    "folder.png": "it is no file",
+    "pipe.png": "it is no file",
+    "circle.png": "Too many levels",
     "dangling.png": "No such file",
 }
 
@@ -248,6 +250,10 @@ def write_odd(folder, name):
     path, plain = folder / name, Image.new("RGB", (40, 40), "red")
     if name == "folder.png":
         path.mkdir()
+    elif name == "pipe.png":
+        os.mkfifo(path)
+    elif name == "circle.png":
+        path.symlink_to(path)
     elif name == "dangling.png":
         path.symlink_to(folder / "gone.png")
     elif name == "text.png":

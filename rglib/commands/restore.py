@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,9 +20,11 @@ from rglib.memory import IN_PARTS, check_memory, enough_for, fits
 from rglib.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.networks import WeightsError
 from rglib.noise import estimated_noise
+from rglib.operators import Mask
 from rglib.photographs import (
     Photograph,
     check_format,
+    check_range,
     read_mask,
     read_photograph,
     size_of,
@@ -128,6 +131,9 @@ def work_of(task: Task, chosen: argparse.Namespace) -> Work:
         problem = problem_of(degradation, y.shape)
     except ValueError as error:
         raise ImageError(f"cannot restore {task.source}: {error}") from error
+    pixels = photograph.pixels
+    known = problem.A.mask.bool().expand_as(pixels) if isinstance(problem.A, Mask) else ...
+    check_range(task.source, pixels[known], sigma=problem.sigma)
     truth = _truth(task.truth, degradation, torch.Size((height, width)))
     return Work(photograph, y, problem, height, width, truth)
 
@@ -172,7 +178,7 @@ def restore(task: Task, work: Work, prior: Prior, chosen: argparse.Namespace) ->
     x, certificate = _restored(work, prior, chosen, name=task.source.name)
     seconds = time.monotonic() - began
     x = x[..., : work.height, : work.width]
-    write_photograph(task.target, work.photograph.with_pixels(x))
+    write_photograph(task.target, _opaque(work).with_pixels(x))
     said = f"{task.target}: {size_of(x)}, {seconds:.1f} s"
     if chosen.estimate_noise:
         said += f"; noise estimated at {work.problem.sigma:.4f}"
@@ -196,6 +202,15 @@ def _restored(
     if chosen.certificate:
         return certified(prior, work.y, work.problem, like=chosen.problem, progress=name)
     return prior.restore(work.y, work.problem, like=chosen.problem, progress=name), None
+
+
+def _opaque(work: Work) -> Photograph:
+    """The photograph, opaque where pixels were missing: an erased part would not be seen."""
+    alpha, A = work.photograph.alpha, work.problem.A
+    if alpha is None or not isinstance(A, Mask):
+        return work.photograph
+    filled = np.where(A.mask[0, 0].numpy() > 0, alpha, WHITE[alpha.dtype]).astype(alpha.dtype)
+    return replace(work.photograph, alpha=filled)
 
 
 def _with_noise(chosen: argparse.Namespace, y: Tensor) -> argparse.Namespace:
