@@ -24,7 +24,7 @@ from rglib.provenance import Provenance, headwords, write_record
 
 RESULT_COLUMNS = (
     "method seed problem_id image height width psnr_start_db ssim_start psnr_db ssim psnr_best_db "
-    "iteration_best iterations outcome seconds"
+    "iteration_best iterations outcome residual_start residual seconds"
 ).split()
 CURVE_COLUMNS = "method seed problem_id image iteration psnr_db".split()
 TABLE_COLUMNS = (
@@ -527,6 +527,8 @@ COLUMN_DESCRIPTIONS = {
     "iteration": "number of steps done; 0 is the starting point",
     "iterations": "number of steps done in all (a mean where there is no column 'image')",
     "outcome": f"how the restoration ended: {', '.join(OUTCOMES)}",
+    "residual_start": "root mean square of D + s^2 G at the starting point; empty of PnP-ADMM",
+    "residual": "the same at the result: 0 at a zero, where g has its fixed points",
     "converged": "share of the images whose restoration neither diverged nor went non-finite",
     "seconds": "time of the restoration in seconds (a sum where there is no column 'image')",
     "paper_psnr_db": "the paper's PSNR on Set5 in dB; empty where it has none",

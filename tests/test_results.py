@@ -48,7 +48,7 @@ def evaluation(method, problems=None, *, seed=0, **changes):
         published = paper.loc[(PAPER_METHODS.get(method, "RERG"), problem)]
         for image, sign in zip(IMAGES, (1, -1), strict=True):
             psnr, ssim = published["psnr_db"] + sign, published["ssim"] + 0.01 * sign
-            values = (20.0, 0.5, psnr, ssim, psnr + 0.5, 40, 64, "finished", 1.25)
+            values = (20.0, 0.5, psnr, ssim, psnr + 0.5, 40, 64, "finished", 0.1, 1e-3, 1.25)
             rows.append((method, seed, problem, image, 32, 48, *values))
     return pd.DataFrame(rows, columns=RESULT_COLUMNS).assign(**changes)
 

@@ -7,9 +7,8 @@ from shutil import which
 from rglib import plans
 from rglib.ablations import active, left_out, references
 from rglib.datasets import DOWNLOADS, mirror_folders
-from rglib.definitions import SOURCE_ROOT, code_hash
+from rglib.definitions import code_hash
 from rglib.extensions import is_own
-from rglib.files import file_digest
 from rglib.grids import targets
 from rglib.listing import checksums, parameter
 from rglib.models import ROLE, SECTIONS_AT_TEST_TIME, SETTINGS_FILE

@@ -106,7 +106,6 @@ rule make_claims:
     params:
         configuration=CONFIGURATION,
         seeds=SEEDS,
-        claims=file_digest(SOURCE_ROOT / "rglib/paper_claims.yaml"),  # data, not code
         code=MADE_WITH("report_claims", **OF_TABLES),
     script:
         "../scripts/report_claims.py"
