@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # on a shared disk the number of a process says nothing about other machines
+NAME_AT_MOST = 255  # bytes, on the file systems that people have
+STEM_AT_MOST = 200  # of it, so that a process can be named beside
 MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6] + "-"
 
 
@@ -43,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
-        partial = path.with_name(f".{path.stem}.{MACHINE}{os.getpid()}.part{path.suffix}")
+        partial = path.with_name(f".{_start(path)}.{MACHINE}{os.getpid()}.part{path.suffix}")
         try:
             yield partial
             with partial.open("rb+") as file:
@@ -53,9 +56,21 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def _start(path: Path) -> str:
+    """The name without its ending, cut off where nothing could be added to it."""
+    return os.fsdecode(os.fsencode(path.stem)[:STEM_AT_MOST])
+
+
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file's bytes."""
-    with Path(path).open("rb") as file:
+    """Hex digest of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
@@ -75,7 +90,7 @@ def check_writable(folders: Iterable[Path]) -> None:
 
 def _clear_leftovers(path: Path) -> None:
     """Remove what ended processes of this machine began to write: a store may be gigabytes."""
-    before, after = f".{path.stem}.{MACHINE}", f".part{path.suffix}"
+    before, after = f".{_start(path)}.{MACHINE}", f".part{path.suffix}"
     for left in path.parent.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
         process = left.name.removeprefix(before).removesuffix(after)
         if process.isdecimal() and not _runs(int(process)):

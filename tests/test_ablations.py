@@ -307,7 +307,7 @@ def evaluations(psnr, *, diverged=()):
         for problem, mean in zip(PROBLEMS, means, strict=True):
             outcome = "diverged" if (method, problem) in diverged else "finished"
             for image, sign in (("one", 1), ("two", -1)):
-                values = (20.0, 0.5, mean + sign, 0.9, mean + 2, 1, 2, outcome, 1.0)
+                values = (20.0, 0.5, mean + sign, 0.9, mean + 2, 1, 2, outcome, 0.1, 1e-3, 1.0)
                 rows.append((method, 0, problem, image, 8, 8, *values))
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 

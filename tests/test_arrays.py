@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 from scipy.io import savemat
+from scipy.sparse import csc_matrix
 
 from rglib.data.arrays import read_array, read_text, shape_of, without_single_axes
 from rglib.data.decoding import ImageError
@@ -215,7 +216,7 @@ def test_files_without_arrays(tmp_path):
         (tmp_path / name).write_bytes(content)
     reasons = {
         **dict.fromkeys(contents, "it is damaged, or none"),
-        "new.mat": "it is of MATLAB's version 7.3; save it with -v7, or as text",
+        "new.mat": "it is of MATLAB's version 7.3; save it with -v7",
         "words.mat": "it holds <U6, and no integers or floats",
         "cut.mat": "it is damaged",
         "missing.npy": "No such file or directory",
@@ -244,3 +245,17 @@ def test_files_without_arrays(tmp_path):
 )
 def test_axes_of_length_one(shape, expected):
     assert without_single_axes(np.zeros(shape)).shape == expected
+
+
+def test_a_sparse_matrix_of_matlab_is_read_like_any_other(tmp_path):
+    expected = np.outer([1, 2, 1], [0, 3, 1])
+    savemat(tmp_path / "k.mat", {"k": csc_matrix(expected)})
+    np.testing.assert_array_equal(read(tmp_path / "k.mat"), expected)
+
+
+def test_several_arrays_are_chosen_from_by_the_names_that_the_message_lists(tmp_path):
+    np.savez(tmp_path / "k.npz", f=np.eye(3), g=np.ones((5, 5)))
+    with pytest.raises(ImageError, match="choose one") as caught:
+        read(tmp_path / "k.npz")
+    names = re.findall(r"(\w+) \(\dx\d\)", str(caught.value))
+    assert [read(tmp_path / "k.npz", name=name).shape for name in names] == [(3, 3), (5, 5)]

@@ -167,6 +167,16 @@ def test_alpha_orientation_and_grey_survive(here, run):
     assert (np.asarray(restored.getchannel("A")) == 7).all()
 
 
+def test_an_erased_part_is_filled_and_seen(here, run):
+    alpha = np.full((64, 96, 1), 200, dtype=np.uint8)
+    alpha[20:30, 40:60] = 0
+    Image.fromarray(np.concatenate((picture("one"), alpha), axis=-1)).save(here / "a.png")
+    write_png(here / "m.png", np.repeat(np.where(alpha, 255, 0).astype(np.uint8), 3, axis=2))
+    done(run("restore a.png --mask m.png --problem completion80 -o x.png"))
+    filled = np.asarray(Image.open(here / "x.png").getchannel("A"))
+    np.testing.assert_array_equal(filled, np.where(alpha[..., 0], 200, 255))
+
+
 @pytest.mark.parametrize(("problem_id", "margin"), [("deblur_s2.0", 25), ("sr3_gaussian_n0", 8)])
 def test_a_photograph_is_restored_with_a_margin(here, run, tiny_models, problem_id, margin):
     done(run(f"restore one.png --problem {problem_id} -o x.npy"))
@@ -278,6 +288,12 @@ MISTAKES = {
     "restore none.png --problem deblur_s1.6 -o x.png": "there is no none.png",
     "restore one.png --problem deblur_s1.6 -o photos": "photos is a folder; name a file",
     "restore photos --problem deblur_s1.6 -o one.png": "one.png is a file; name a folder",
+    "restore one.png --problem deblur_s1.6 -o alpha.png/x.png": "cannot write into alpha.png: ",
+    f"restore one.png --problem deblur_s1.6 --certificate -o {'x' * 250}.png": (
+        "has a name of more than 255 bytes; shorten it"
+    ),
+    "restore signed.npy --problem deblur_s1.6 -o x.png": "its values go from -1 to ",
+    "degrade signed.npy --problem deblur_s1.6 -o x.png": "its values go from -1 to ",
     "restore empty --problem deblur_s1.6 -o x": "there are no images in empty",
     "restore one.png --problem deblur_s1.6 -o x.gif": "its ending must be one of .npy, .png",
     "restore alpha.png --problem deblur_s1.6 -o x.jpg": "alpha channel, which .jpg cannot keep",
@@ -362,6 +378,7 @@ def test_mistakes_are_named_and_nothing_is_written(here, run, line):
     (here / "circle.png").symlink_to(here / "circle.png")
     np.save(here / "objects.npy", np.array([{}, None]), allow_pickle=True)
     np.save(here / "wide.npy", picture("one").astype(float) * (255 / picture("one").max()))
+    np.save(here / "signed.npy", np.linspace(-1, 1, 64 * 96 * 3).reshape(64, 96, 3))
     np.save(here / "int.npy", picture("one").astype(np.int64))
     before = files(here)
     status, said = run(line)
@@ -509,11 +526,23 @@ def test_too_large_an_image_is_refused_before_the_work(here, run, monkeypatch, m
     status, said = run(f"restore photos --problem sr2_bicubic_n0 --method {method} -o x")
     assert status == 2 and not (here / "x").exists()
     assert "too small for photos/one.png: of the 192x128 pixels of its result about " in said
-    advice = "--tile-above 262144 applies the network to parts" if method == "rerg" else "cut it"
-    assert f"would fit into the 0.0 GiB that are free; {advice}" in said
-    if method == "rerg":
-        status, said = run("restore one.png --problem sr2_bicubic_n0 --tile-above 64 -o x.png")
-        assert status == 2 and "cut it into parts" in said and "--tile-above" not in said
+    assert "would fit into the 0.0 GiB that are free; cut it into parts" in said
+
+
+@pytest.mark.parametrize("free", [128_000_000, 90_000_000])  # bytes; 115 MB are needed for images
+@pytest.mark.parametrize("method", ["rerg", "gauss"])
+def test_parts_are_advised_where_they_help_and_then_they_do(here, run, monkeypatch, method, free):
+    monkeypatch.setattr("rglib.memory.free_memory", lambda _: free)
+    write_png(here / "large.png", np.tile(picture("one"), (10, 6, 1))[:600, :560])
+    line = f"restore large.png --problem sr2_bicubic_n0 --method {method} -o x.png"
+    monkeypatch.setattr("rglib.memory.OF_IMAGES", 80)  # for a result of four times the pixels
+    status, said = run(line)
+    assert status == 2
+    advised = re.search(r"; (--tile-above \d+) applies the network to parts", said)
+    assert bool(advised) == (method == "rerg" and free == 128_000_000)
+    assert advised or said.endswith("cut it into parts\n")
+    if advised:
+        done(run(f"{line} {advised[1]}"))
 
 
 @pytest.mark.parametrize("command", ["restore", "degrade"])
@@ -524,8 +553,7 @@ def test_a_lack_of_memory_is_said_in_a_line(here, run, monkeypatch, command):
     monkeypatch.setattr("rglib.core.operators.Blur.__call__", full)
     monkeypatch.setattr("rglib.core.operators.Blur.prox", full)
     status, said = run(f"{command} one.png --problem deblur_s1.6 -o x.png")
-    advice = "--tile-above 262144 applies" if command == "restore" else "cut it into parts"
-    assert status == 2 and f"the memory is too small for one.png: {advice}" in said
+    assert status == 2 and "the memory is too small for one.png: cut it into parts" in said
     assert said.count("\n") == 1 and not (here / "x.png").exists()
 
 

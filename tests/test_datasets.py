@@ -2,6 +2,8 @@ import functools
 import hashlib
 import json
 import os
+import re
+import shutil
 import tarfile
 import threading
 from dataclasses import replace
@@ -30,6 +32,7 @@ from rglib.data.datasets import (
 from rglib.data.download import Archive
 from rglib.data.images import read_image
 from rglib.data.manifest import ImageFile, Manifest
+from rglib.files import file_digest
 
 EMBEDDED = ("embedded_train", "embedded_validation", "embedded_test")
 
@@ -239,7 +242,9 @@ ODD = {
     "a\nb.png": "cannot be printed",
     "\udcff.png": "cannot be printed",
     f"{'x' * 230}.png": "too long",
-    "folder.png": "directory",
+    "folder.png": "it is no file",
+    "pipe.png": "it is no file",
+    "circle.png": "Too many levels",
     "dangling.png": "No such file",
 }
 
@@ -248,6 +253,10 @@ def write_odd(folder, name):
     path, plain = folder / name, Image.new("RGB", (40, 40), "red")
     if name == "folder.png":
         path.mkdir()
+    elif name == "pipe.png":
+        os.mkfifo(path)
+    elif name == "circle.png":
+        path.symlink_to(path)
     elif name == "dangling.png":
         path.symlink_to(folder / "gone.png")
     elif name == "text.png":
@@ -371,6 +380,50 @@ def test_an_archive_put_there_by_hand_is_used(served, monkeypatch, tmp_path):
     (served[0] / "good.tgz").rename(tmp_path / "data" / "archives" / "good.tgz")
     assert len(resolve("toy", mirrors=(), data_dir=tmp_path / "data", offline=True).images) == 2
     assert served[2] == []
+
+
+def test_each_thing_to_do_about_a_data_set_out_of_reach_works(served, monkeypatch, tmp_path):
+    toy(served, monkeypatch, {"good.tgz": ["a.png", "b.png"]})
+    offline = {"data_dir": tmp_path / "data", "offline": True}
+    with pytest.raises(DatasetUnavailable) as caught:
+        resolve("toy", mirrors=(), **offline)
+    by_hand = dict(re.findall(r"- download (\S+) by hand to (\S+)", str(caught.value)))
+    (layout,) = re.findall(r"have its images as (\S+) under a folder", str(caught.value))
+    folder = tmp_path / "mirror" / Path(layout).parent
+    write_images(folder, ["a.png", "b.png"])
+    monkeypatch.setenv("RGLIB_MIRRORS", str(tmp_path / "mirror"))
+    assert resolve("toy", mirrors=mirror_folders(), **offline).origin == "mirror"
+    path = Path(by_hand[f"{served[1]}/good.tgz"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(served[0] / "good.tgz", path)
+    assert resolve("toy", mirrors=(), **offline).origin == "download"
+
+
+@pytest.mark.parametrize("what", ["incomplete", "another", "unnamable"])
+def test_what_is_wrong_in_a_mirror_is_mended_as_its_message_says(
+    served, monkeypatch, tmp_path, what
+):
+    write_images(tmp_path / "right", ["a.png", "b.png"])
+    pins = {name: file_digest(tmp_path / f"right/{name}.png") for name in "ab"}
+    pins = {"file_sha256": pins} if what == "another" else {}
+    toy(served, monkeypatch, {"good.tgz": ["a.png", "b.png"]}, **pins)
+    mirror, places = tmp_path / "mirror/Toy", {"data_dir": tmp_path / "data"}
+    write_images(mirror, ["a.png"] if what == "incomplete" else ["a.png", "b\n.png"])
+    if what == "another":
+        (mirror / "b\n.png").rename(mirror / "b.png")
+        (mirror / "b.png").write_bytes((mirror / "a.png").read_bytes() + b"more")
+    with pytest.raises(DatasetError) as caught:
+        resolve("toy", mirrors=[mirror.parent], **places)
+    said = str(caught.value)
+    if what == "unnamable":
+        assert said.endswith("; rename it")
+        (mirror / "b\n.png").rename(mirror / "b.png")
+        assert resolve("toy", mirrors=[mirror.parent], **places).origin == "mirror"
+        return
+    assert "take it away to use another" in said or "take its folder away to use another" in said
+    shutil.move(mirror, tmp_path / "away")
+    if what == "incomplete":
+        assert resolve("toy", mirrors=[mirror.parent], **places).origin == "download"
 
 
 def test_a_download_with_the_wrong_content_is_not_kept(served, monkeypatch, tmp_path):

@@ -494,3 +494,21 @@ def definition_at(project, file, line):
             names = [getattr(one, "name", None) or getattr(one, "id", "") for one in targets]
             return tuple(f"{module}:{name}" for name in names)
     raise AssertionError((file, line))
+
+
+def test_the_papers_claims_and_tables_count_for_what_reads_them(tmp_path):
+    """By the records too, as `rglib verify` compares this hash."""
+    shutil.copytree(SOURCE_ROOT / "rglib", tmp_path / "rglib")
+    shutil.copytree(SOURCE_ROOT / "workflow/scripts", tmp_path / "workflow/scripts")
+    scripts = {name: f"workflow/scripts/{name}.py" for name in ("report_claims", "train")}
+
+    def hashes():
+        return {name: code_hash(entry, root=tmp_path) for name, entry in scripts.items()}
+
+    for file in ("paper_claims.yaml", "paper_tables.csv"):
+        (path,) = (tmp_path / "rglib").rglob(file)
+        before = hashes()
+        path.write_text(path.read_text().replace("0", "1", 1))
+        after = hashes()
+        assert after["report_claims"] != before["report_claims"]
+        assert after["train"] == before["train"]

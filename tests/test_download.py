@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import struct
 import tarfile
@@ -12,6 +13,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import killing
 import numpy as np
@@ -206,6 +208,26 @@ def test_the_first_download_is_pinned(server, tmp_path):
     server.content = CONTENT[::-1]
     with pytest.raises(ChecksumError, match=pin.split()[0]):
         download(archive, tmp_path)
+
+
+def test_remedies_of_a_wrong_file_work_as_typed(server, tmp_path):
+    server.content, right = CONTENT[::-1], server.content
+    with pytest.raises(ChecksumError, match=r"Run again to download it anew$"):
+        download(archive_of(server), tmp_path)
+    server.content = right
+    assert download(archive_of(server), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_that_its_server_changed_is_taken_as_its_message_says(server, tmp_path):
+    archive = Archive(server.url, "data.bin")
+    download(archive, tmp_path).unlink()
+    server.content = CONTENT[::-1]
+    for _ in range(2):  # running again is not enough
+        with pytest.raises(ChecksumError) as caught:
+            download(archive, tmp_path)
+    (pin,) = re.findall(r"; to take another one, delete (\S+)$", str(caught.value))
+    Path(pin).unlink()
+    assert download(archive, tmp_path).read_bytes() == CONTENT[::-1]
 
 
 def test_a_generated_archive_is_not_pinned(server, tmp_path):
@@ -501,3 +523,19 @@ def test_rar_without_a_tool_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(rarfile, "tool_setup", no_tool)
     with pytest.raises(UnpackError, match="unrar, unar or bsdtar"):
         unpack(tmp_path / "a.rar", tmp_path / "set", members="*.bmp")
+
+
+@pytest.mark.parametrize("tool", ["unrar", "unar", "bsdtar"])
+def test_each_tool_that_is_named_for_rar_is_found(tmp_path, monkeypatch, tool):
+    """With a program of that name alone; that it unpacks is its own matter."""
+    make_rar(tmp_path / "a.rar", {"images/a.bmp": b"compressed"}, method=0x33)
+    monkeypatch.setattr(rarfile, "CURRENT_SETUP", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnpackError) as caught:
+        unpack(tmp_path / "a.rar", tmp_path / "set", members="*.bmp")
+    assert tool in str(caught.value).split("install one of")[1]
+    program = tmp_path / tool
+    program.write_text(f"#!{shutil.which('sh', path=os.defpath)}\nprintf compressed\n")
+    program.chmod(0o755)
+    into = unpack(tmp_path / "a.rar", tmp_path / "set", members="*.bmp")
+    assert (into / "a.bmp").read_bytes() == b"compressed"

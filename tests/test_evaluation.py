@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -235,6 +236,20 @@ def test_a_changed_fingerprint_computes_its_problem_alone(images, files):
     assert results["psnr_db"].iloc[0] > 0 > results["psnr_db"].iloc[-1]
 
 
+@pytest.mark.parametrize("damage", ["results.csv", "curves.csv", "images/one.png", "images"])
+def test_what_is_kept_is_computed_again_where_it_was_damaged(images, files, damage):
+    before, _ = run({problem: Scripted(stay) for problem in PROBLEMS}, images, files)
+    path = files.kept / "completion80" / damage
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.write_bytes(path.read_bytes()[:-3])
+    again = {problem: Scripted(stay) for problem in PROBLEMS}
+    after, _ = run(again, images, files)
+    assert [method.asked for method in again.values()] == [2, 0]
+    pd.testing.assert_frame_equal(before.drop(columns="seconds"), after.drop(columns="seconds"))
+
+
 def test_an_interrupted_evaluation_keeps_the_problems_it_finished(images, files):
     def interrupt(x0, x_hat):
         raise KeyboardInterrupt
@@ -274,12 +289,33 @@ def test_in_batches_the_results_are_the_same_but_for_rounding(descents, images, 
     with descents["completion80"].G.register_forward_pre_hook(spy):
         prints = dict.fromkeys(descents, "together")
         together, curves_together = run(descents, images, files, prints, batch)
-    assert sum(sizes) == 3 * 2 * 4  # problems, images, steps
+    assert sum(sizes) == 3 * 2 * (4 + 2)  # problems, images, steps and two residuals
     assert max(sizes) == min(batch, 4)  # the third problem has another learning rate
     pd.testing.assert_frame_equal(
         together.drop(columns="seconds"), alone.drop(columns="seconds"), rtol=1e-4
     )
     pd.testing.assert_frame_equal(curves_together, curves, rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_residual_of_each_image_is_in_its_row(descents, images, files, batch):
+    results, _ = run(descents, images, files, batch=batch)
+    rows = results.set_index(["problem_id", "image"])
+    for problem, method in descents.items():
+        for image in images:
+            seen = observe_image(EVERY_PROBLEM[problem], image.pixels)
+            A, row = seen.problem.A, rows.loc[(problem, image.name)]
+            ends = []
+            method.restore(seen, lambda x, ends=ends: ends.append(x.clone()))
+            for x, found in ((ends[0], row.residual_start), (ends[-1], row.residual)):
+                with torch.no_grad():
+                    gradient = A.adjoint(A(x) - seen.y) + method.s**2 * method.G(x)
+                assert found == pytest.approx(gradient.square().mean().sqrt().item(), rel=1e-3)
+
+
+def test_what_does_not_descend_has_no_residual(images, files):
+    results, _ = run({"completion80": Scripted(stay)}, images, files)
+    assert results[["residual_start", "residual"]].isna().all(axis=None)
 
 
 def test_a_problem_is_kept_as_soon_as_its_images_are_done(descents, images, files):

@@ -27,7 +27,7 @@ def curves(values=(10.0, 20.0, 25.0)):
 
 def results(images=("bird", "butterfly"), outcome="finished"):
     rows = [
-        (m, 0, COMPLETION, i, 40, 48, 10.0, 0.1, 26.123, 0.8, 27.0, 1, 2, outcome, 1.0)
+        (m, 0, COMPLETION, i, 40, 48, 10.0, 0.1, 26.123, 0.8, 27.0, 1, 2, outcome, 0.1, 1e-3, 1.0)
         for m in LABELS
         for i in images
     ]

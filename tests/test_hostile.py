@@ -16,7 +16,7 @@ from toys import toy_provenance
 from rglib.core.networks import save_weights
 from rglib.data.images import build_store, write_png
 from rglib.data.manifest import ImageFile, Manifest
-from rglib.files import MACHINE, check_writable, replacing, writing
+from rglib.files import MACHINE, check_writable, file_digest, replacing, writing
 from rglib.report.evaluations import write_text
 from rglib.training.checkpoint import Checkpoints
 
@@ -171,3 +171,16 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path):
         PermissionError, match=r"work/run: .*work is read-only for this user, or no"
     ):
         check_writable([tmp_path / "work" / "run"])
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "ü" * 125 + ".csv"], ids=["x", "ü"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    with replacing(tmp_path / name) as partial:
+        partial.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is no file"):
+        file_digest(tmp_path / "pipe")

@@ -215,3 +215,22 @@ def test_what_verify_says_to_do_works(project, status):
         record.unlink()  # "and its record"
     project.snakemake(TARGET, overlay=TEST)
     assert verify(project, *CONFIGS)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "damaged", ["evaluation/gauss.csv", "restored/gauss/deblur_s1.6/results.csv"]
+)
+def test_an_evaluation_that_contradicts_itself_is_made_again_as_it_says(project, damaged):
+    path = project / "work/test" / damaged
+    before, rows = starts(project), path.read_text().splitlines(keepends=True)
+    path.write_text("".join(rows[:-1]))
+    alone = (TARGET, "--rerun-triggers", "input")
+    if damaged.startswith("restored"):
+        (project / "work/test/evaluation/gauss.csv").unlink()
+        project.snakemake("work/test/evaluation/gauss.csv", overlay=TEST)
+        assert path.read_text().count("\n") == len(rows)  # it is not even collected
+        return
+    said = project.snakemake(*alone, overlay=TEST, fails=True)
+    (typed,) = re.findall(r"evaluate it again, with (--forcerun \w+)", said)
+    project.snakemake(TARGET, *shlex.split(typed), overlay=TEST)
+    assert starts(project).equals(before)

@@ -1,9 +1,11 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from test_workflow import Project
 
 from rglib.plan.ablations import overlaid
 from rglib.restoration import weights_folder as models
@@ -89,7 +91,7 @@ def test_an_unknown_method_is_answered_with_the_known_ones(copy):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("settings.json", None, "has no settings.json.*`snakemake .*settings.json` writes"),
+        ("settings.json", None, "has no settings.json.*; copy it from where the networks are"),
         ("settings.json", "{", "settings.json: cannot be read"),
         ("settings.json", "[]", "is not a JSON object"),
         ("settings.json", '{"run": "r"}', "has no methods, evaluation, problems, admm"),
@@ -108,3 +110,33 @@ def test_damaged_folders_are_refused(copy, name, content, message):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ModelsError, match=r"no folder of networks .*nowhere"):
         Models.open(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [None, '{"run": "r"}'], ids=["missing", "incomplete"])
+@pytest.mark.parametrize("named", ["", "./", "{here}/"], ids=["inside", "dot", "whole"])
+def test_settings_of_a_run_are_had_again_as_the_message_says(tmp_path, monkeypatch, content, named):
+    project = Project.copied(tmp_path / "project")
+    monkeypatch.chdir(project.folder)
+    folder = Path(f"{named.format(here=project.folder)}work/test/models")
+    folder.mkdir(parents=True)
+    if content:
+        (folder / "settings.json").write_text(content)
+    with pytest.raises(ModelsError) as caught:
+        Models.open(folder)
+    if content:
+        assert "delete it, and `" in str(caught.value)
+        (folder / "settings.json").unlink()
+    (command,) = re.findall(r"`snakemake ([^`]+)` in its project writes it", str(caught.value))
+    project.snakemake(*command.split())  # with the --configfile of the training
+    assert Models.open(folder).settings["run"] == "test"
+
+
+def test_a_method_that_there_is_works_as_typed(copy):
+    (copy / "rerg_G.safetensors").unlink()
+    for missing, listed in (("rerg", r"is there: (.*)$"), ("rergg", r"there are (.*)$")):
+        with pytest.raises(ModelsError) as caught:
+            Models.open(copy).weights(missing)
+        names = re.search(listed, str(caught.value))[1].split(", ")
+        assert len(names) > 3
+        for name in {*names} - {"rerg"}:
+            assert Models.open(copy).weights(name).is_file()

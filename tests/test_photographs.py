@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -16,6 +17,8 @@ from rglib.data.images import ImageError
 from rglib.data.photographs import (
     FORMATS,
     Photograph,
+    check_format,
+    check_range,
     photographs_in,
     read_kernel,
     read_mask,
@@ -307,6 +310,11 @@ BAD = {
     "complex.npy": (npy(np.zeros((4, 4), complex)), "holds complex128"),
     "nan.npy": (npy(np.full((4, 4), np.nan)), "not finite"),
     "empty.npy": (npy(np.zeros((0, 4))), "empty"),
+    "deep.npy": (npy(levels(4, 4).astype(np.uint16)), "its levels go to .* alone, and"),
+    "binary.png": (
+        saved(Image.fromarray(np.eye(9, dtype=np.uint8)), format="PNG"),
+        "go to 1 alone",
+    ),
     "four.npy": (npy(np.zeros((4, 4, 4))), r"is \(4, 4, 4\); an image is"),
 }
 
@@ -498,8 +506,8 @@ def test_kernels_are_not_coloured_or_transparent(tmp_path):
             npy(np.ones((3, 3, 3))),
             r"array\[0\] \(3x3\), array\[1\] .*--kernel-name names the one",
         ),
-        ("k.npy", npy(np.ones(5)), "is 5; it needs two odd sides"),
-        ("k.npy", npy(np.ones((2, 2, 3, 3))), "is 2x2x3x3; it needs two odd sides"),
+        ("k.npy", npy(np.ones(5)), "is 5; it needs two axes, rows and columns"),
+        ("k.npy", npy(np.ones((2, 2, 3, 3))), "is 2x2x3x3; it needs two axes"),
         ("k.npy", npy(np.zeros((3, 3))), "has the sum 0.0; it must be positive"),
         ("k.npy", None, "cannot read the array"),
         ("k.csv", b"1,2\n3", "cannot read numbers from"),
@@ -517,3 +525,37 @@ def test_kernels_that_are_none(tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=message):
         read_kernel(tmp_path / name)
+
+
+@pytest.mark.parametrize(("sigma", "least", "most"), [(0, -0.4, 1.4), (0.1, -1, 2), (1, -6, 7)])
+def test_noise_may_take_values_beyond_black_and_white_and_nothing_else_may(sigma, least, most):
+    check_range(Path("a.npy"), torch.tensor([[least, most]]), sigma=sigma)
+    for values in ([least - 0.6, 0.5], [0.5, most + 0.6]):
+        with pytest.raises(ImageError, match=r"a\.npy.* bring them to \[0, 1\]$"):
+            check_range(Path("a.npy"), torch.tensor([values]), sigma=sigma)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".bmp", ".npy", ".webp"])
+@pytest.mark.parametrize("bits", [8, 16, 32])
+@pytest.mark.parametrize("profile", [None, b"profile"])
+@pytest.mark.parametrize("alpha", [None, np.zeros((2, 2), np.uint8)], ids=["opaque", "alpha"])
+def test_the_endings_that_are_named_keep_everything(ending, bits, profile, alpha):
+    photograph = Photograph(torch.zeros(1, 3, 2, 2), alpha, profile=profile, bits=bits)
+    try:
+        check_format(Path(f"a{ending}"), photograph)
+    except ImageError as error:
+        named = str(error).split("take one of ")[1].split(", ")
+        for other in named:
+            check_format(Path(f"a{other}"), photograph)
+        assert ending not in named and ".png" in named
+
+
+def test_a_kernel_of_even_sides_is_read_with_the_zeros_that_are_asked_for(tmp_path):
+    kernel = np.ones((4, 6))
+    for padded, added in ((kernel, None), (np.pad(kernel, ((0, 1), (1, 0))), 1)):
+        np.save(tmp_path / "k.npy", padded)
+        if added:
+            assert read_kernel(tmp_path / "k.npy").shape == (5, 7)
+        else:
+            with pytest.raises(ImageError, match="add a row or column of zeros"):
+                read_kernel(tmp_path / "k.npy")

@@ -68,6 +68,8 @@ def random_results(generator):
             3,
             4,
             "finished",
+            0.1,
+            1e-3,
             1,
         )
         for m in LABELS

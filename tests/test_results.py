@@ -1,10 +1,14 @@
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from test_workflow import Project
 from toys import toy_provenance
 
 from rglib.files import replacing
@@ -44,7 +48,7 @@ def evaluation(method, problems=None, *, seed=0, **changes):
         published = paper.loc[(PAPER_METHODS.get(method, "RERG"), problem)]
         for image, sign in zip(IMAGES, (1, -1), strict=True):
             psnr, ssim = published["psnr_db"] + sign, published["ssim"] + 0.01 * sign
-            values = (20.0, 0.5, psnr, ssim, psnr + 0.5, 40, 64, "finished", 1.25)
+            values = (20.0, 0.5, psnr, ssim, psnr + 0.5, 40, 64, "finished", 0.1, 1e-3, 1.25)
             rows.append((method, seed, problem, image, 32, 48, *values))
     return pd.DataFrame(rows, columns=RESULT_COLUMNS).assign(**changes)
 
@@ -350,3 +354,30 @@ def test_nothing_is_half_written(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert sorted(p.name for p in path.parent.iterdir()) == ["a.txt", "a.txt-metadata.json"]
+
+
+# --- remedies -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return Project.copied(tmp_path_factory.mktemp("typed") / "project")
+
+
+def test_what_writes_a_missing_evaluation_is_planned_as_typed(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    with pytest.raises(ResultsError) as caught:
+        read_results([Path("work/test/evaluation/rg1.csv")], methods={"rg1": [0]}, problems=["a"])
+    (typed,) = re.findall(r"`snakemake (\S+)` writes it, with the same --config", str(caught.value))
+    assert "evaluate method=rg1" in project.planned(typed)
+
+
+def test_the_option_that_evaluates_again_is_one_of_snakemake_and_names_a_rule(read, project):
+    with pytest.raises(ResultsError) as caught:
+        read(*all_methods()[1:])
+    (typed,) = re.findall(r"evaluate it again, with (--forcerun \w+)", str(caught.value))
+    assert "evaluate method=rg1" in project.planned("results/results.csv", *typed.split())
+    keys = re.findall(r"`(\w+)`", str(caught.value))
+    assert keys == ["methods", "seeds", "problems"]
+    configuration = yaml.safe_load((project / "config.yaml").read_text())
+    assert {"methods", "seeds", "problems"} <= configuration.keys()

@@ -223,6 +223,23 @@ def test_two_networks_that_fit_are_refused(tmp_path, tiny, P, other):
         load_into(tiny("P"), tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("name", ["P.safetensors", "P.pth", "P", "P.npz"])
+def test_a_checkpoint_of_pytorch_may_have_any_name(tmp_path, tiny, P, name):
+    torch.save({"params": P}, tmp_path / name)
+    network = tiny("P", 9)
+    load_into(network, tmp_path / name)
+    assert torch.equal(network.m_head.weight, P["m_head.weight"])
+
+
+def test_quantized_weights_are_refused_and_saved_as_floats_are_read(tmp_path, P):
+    quantized = {name: (100 * tensor).to(torch.int8) for name, tensor in P.items()}
+    torch.save(quantized, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="is quantized, without its scale; save it as floats"):
+        load_weights(tmp_path / "w.pth")
+    torch.save({name: tensor / 100 for name, tensor in quantized.items()}, tmp_path / "w.pth")
+    assert load_weights(tmp_path / "w.pth").keys() == P.keys()
+
+
 @pytest.mark.parametrize("what", ["sparse", "complex", "meta"])
 def test_tensors_without_plain_numbers_are_refused(tmp_path, P, what):
     change = {

@@ -18,6 +18,7 @@ from rglib.data.photographs import (
     Photograph,
     as_levels,
     bits_in,
+    check_range,
     read_photograph,
     size_of,
     write_mask,
@@ -86,6 +87,7 @@ def read(task: Task, degradation: Degradation) -> Photograph:
     whole = read_photograph(task.source)
     if whole.alpha is not None and whole.alpha.min() < WHITE[whole.alpha.dtype]:
         raise ImageError(f"cannot degrade {task.source}: it has transparent pixels")
+    check_range(task.source, whole.pixels, sigma=0)
     cropped = degradation.crop(whole.pixels)
     if min(cropped.shape[-2:]) < degradation.smallest:
         raise ImageError(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rglib.data.photographs import check_format, photographs_in
+from rglib.files import NAME_AT_MOST, check_writable
 
 
 class FilesError(ValueError):
@@ -70,11 +71,16 @@ def check_outputs(outputs: Iterable[Path], *, inputs: Iterable[Path], overwrite:
 
     Raises:
         FilesError: one is an input, or the same as another, or is there already and may not be
-            overwritten.
+            overwritten, or its name is too long.
+        PermissionError: files cannot be made in its folder.
     """
     read = {os.path.realpath(path) for path in inputs}
     written: set[str] = set()
+    outputs = list(outputs)
+    check_writable({path.parent for path in outputs})
     for path in outputs:
+        if len(os.fsencode(path.name)) > NAME_AT_MOST:
+            raise FilesError(f"{path} has a name of more than {NAME_AT_MOST} bytes; shorten it")
         real = os.path.realpath(path)  # Path.resolve gives up at links that lead in a circle
         if real in read:
             raise FilesError(f"{path} is what is read from; name another output")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +15,13 @@ from rglib.commands import degradations, refused, say
 from rglib.commands.files import check_outputs, companion, targets
 from rglib.core.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.core.networks import WeightsError
+from rglib.core.operators import Mask
 from rglib.core.problems import Degradation, KnownPixels, Problem
 from rglib.data.decoding import WHITE, ImageError
 from rglib.data.photographs import (
     Photograph,
     check_format,
+    check_range,
     read_mask,
     read_photograph,
     size_of,
@@ -26,12 +29,13 @@ from rglib.data.photographs import (
 )
 from rglib.restoration.borders import continued
 from rglib.restoration.certificate import SUFFIX, Certificate, certified
-from rglib.restoration.memory import IN_PARTS, check_memory, enough_for
+from rglib.restoration.memory import IN_PARTS, check_memory, enough_for, fits
 from rglib.restoration.noise import estimated_noise
 from rglib.restoration.prior import Prior, enlargement, load, observed, problem_of
 
 REACH_OF_DOWNSAMPLING = 8  # observed pixels; the kernels reach 2, and a wider margin gains nothing
-TILE = "--tile-above 262144 applies the network to parts, which needs less"
+TILES = 262144  # pixels above which parts are advised
+TILE = f"--tile-above {TILES} applies the network to parts, which needs less"
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,10 @@ def run(chosen: argparse.Namespace) -> int:
             with enough_for(task.source, advice=IN_PARTS):
                 check(task, prior, chosen)
         for task in tasks:
-            with enough_for(task.source, advice=advice_on_memory(prior)):
-                say(restore(task, prior, chosen))
+            with enough_for(task.source, advice=IN_PARTS):
+                work = work_of(task, chosen)
+            with enough_for(task.source, advice=advice_on_memory(prior, work)):
+                say(restore(task, work, prior, chosen))
     except (ValueError, OSError, WeightsError) as error:
         return refused("restore", error)
     return 0
@@ -125,6 +131,9 @@ def work_of(task: Task, chosen: argparse.Namespace) -> Work:
         problem = problem_of(degradation, y.shape)
     except ValueError as error:
         raise ImageError(f"cannot restore {task.source}: {error}") from error
+    pixels = photograph.pixels
+    known = problem.A.mask.bool().expand_as(pixels) if isinstance(problem.A, Mask) else ...
+    check_range(task.source, pixels[known], sigma=problem.sigma)
     truth = _truth(task.truth, degradation, torch.Size((height, width)))
     return Work(photograph, y, problem, height, width, truth)
 
@@ -144,7 +153,7 @@ def check(task: Task, prior: Prior, chosen: argparse.Namespace) -> None:
         prior.network,
         prior.device,
         tile_above=tile_above(prior),
-        advice=advice_on_memory(prior),
+        advice=advice_on_memory(prior, work),
     )
 
 
@@ -155,20 +164,21 @@ def tile_above(prior: Prior) -> int | None:
     return pixels
 
 
-def advice_on_memory(prior: Prior) -> str:
+def advice_on_memory(prior: Prior, work: Work) -> str:
     """What can be done where the memory is too small for an image."""
     can_tile = prior.algorithm == "gradient_descent" and tile_above(prior) is None
-    return TILE if can_tile else IN_PARTS
+    pixels = work.height * work.width
+    helps = pixels > TILES and fits(pixels, prior.network, prior.device, tile_above=TILES)
+    return TILE if can_tile and helps else IN_PARTS
 
 
-def restore(task: Task, prior: Prior, chosen: argparse.Namespace) -> str:
+def restore(task: Task, work: Work, prior: Prior, chosen: argparse.Namespace) -> str:
     """Restore one image, write it and return what there is to say about it."""
-    work = work_of(task, chosen)
     began = time.monotonic()
     x, certificate = _restored(work, prior, chosen, name=task.source.name)
     seconds = time.monotonic() - began
     x = x[..., : work.height, : work.width]
-    write_photograph(task.target, work.photograph.with_pixels(x))
+    write_photograph(task.target, _opaque(work).with_pixels(x))
     said = f"{task.target}: {size_of(x)}, {seconds:.1f} s"
     if chosen.estimate_noise:
         said += f"; noise estimated at {work.problem.sigma:.4f}"
@@ -192,6 +202,15 @@ def _restored(
     if chosen.certificate:
         return certified(prior, work.y, work.problem, like=chosen.problem, progress=name)
     return prior.restore(work.y, work.problem, like=chosen.problem, progress=name), None
+
+
+def _opaque(work: Work) -> Photograph:
+    """The photograph, opaque where pixels were missing: an erased part would not be seen."""
+    alpha, A = work.photograph.alpha, work.problem.A
+    if alpha is None or not isinstance(A, Mask):
+        return work.photograph
+    filled = np.where(A.mask[0, 0].numpy() > 0, alpha, WHITE[alpha.dtype]).astype(alpha.dtype)
+    return replace(work.photograph, alpha=filled)
 
 
 def _with_noise(chosen: argparse.Namespace, y: Tensor) -> argparse.Namespace:

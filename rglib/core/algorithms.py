@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rglib.core.fixed_point import Solver
+from rglib.core.fixed_point import Solver, root_mean_square
 from rglib.core.interpolation import interpolated
 from rglib.core.maps import Denoiser, Gradient, RegularizedGradient
 from rglib.core.operators import Mask
@@ -156,6 +156,19 @@ class GradientDescent:
         D = DataGradient(seen.problem.A, seen.y)
         return self._descend(D, self.s, start(seen, self.x0), record)
 
+    @torch.no_grad()
+    def residual(self, seen: Observation, x: Tensor) -> Tensor:
+        """Root mean square of D(x) + s^2 G(x) of each image, (B,): 0 at the fixed points of g.
+
+        Without the ensemble, whose mean over the eight transforms the iterates go to.
+        """
+        F = RegularizedGradient(self._gradient, DataGradient(seen.problem.A, seen.y), self.s)
+        return root_mean_square(F(x)).flatten()
+
+    @property
+    def _gradient(self) -> Gradient:
+        return self.G if self.tile_above is None else Tiled(self.G, self.tile_above)
+
     def alike(self, other: object) -> bool:
         """Whether images of both may share a batch: s alone differs."""
         return isinstance(other, GradientDescent) and replace(other, s=self.s) == self
@@ -169,7 +182,7 @@ class GradientDescent:
     def _descend(
         self, D: DataGradient | SideBySide, s: float | Tensor, x0: Tensor, record: Record
     ) -> Tensor:
-        G = self.G if self.tile_above is None else Tiled(self.G, self.tile_above)
+        G = self._gradient
         F = RegularizedGradient(G, D, s)
         x, state = x0, self.solver.init(F, x0)
         shown, active, a_round_ago = x0, torch.arange(len(x0), device=x0.device), x0

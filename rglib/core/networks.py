@@ -216,6 +216,8 @@ def load_weights(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
         plain = tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized)
         if not plain or tensor.is_complex():
             raise WeightsError(f"{path}: {name} is no dense tensor of real numbers")
+        if tensor.ndim > 1 and tensor.dtype in (torch.int8, torch.uint8):
+            raise WeightsError(f"{path}: {name} is quantized, without its scale; save it as floats")
     numbers = {name: tensor.detach().float() for name, tensor in weights.items()}
     if broken := [name for name, tensor in numbers.items() if not tensor.isfinite().all()]:
         raise WeightsError(f"{path}: {broken[0]} has values that are not finite")

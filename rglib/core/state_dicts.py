@@ -138,7 +138,8 @@ def _read(path: Path, start: bytes) -> object:
         raise _unreadable(path, ARCHIVE)
     if not start.startswith((b"PK", b"\x80")):
         raise _unreadable(path, "it is neither safetensors nor a checkpoint of PyTorch")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:  # of a path PyTorch goes by the ending
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _of_pytorch(path: Path) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 from scipy.io import loadmat
+from scipy.sparse import issparse
 
 from rglib.data.decoding import ImageError
 
@@ -157,8 +158,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise ImageError(f"cannot read the array {path}: {why}") from error
     except NotImplementedError as error:
         raise ImageError(
-            f"cannot read the array {path}: it is of MATLAB's version 7.3; save it with -v7, "
-            "or as text"
+            f"cannot read the array {path}: it is of MATLAB's version 7.3; save it with -v7"
         ) from error
     except Exception as error:  # whatever a damaged or hostile file provokes
         why = (
@@ -178,9 +178,9 @@ def _of_matlab(file: BinaryIO) -> dict[str, np.ndarray]:
     return {key: leaf for name, value in variables.items() for key, leaf in _leaves(name, value)}
 
 
-def _leaves(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
     """The arrays in the cells and fields of a variable."""
-    array = np.asarray(value)
+    array = value.toarray() if issparse(value) else np.asarray(value)
     if array.dtype.names:
         for field in array.dtype.names:
             yield from _leaves(f"{name}.{field}", array[field])

@@ -431,8 +431,11 @@ def _unusable(path: Path) -> LeftOut | None:
         if fault := _fault_of_name(path):
             return LeftOut(name, digest, fault)
         read_image(path)
-    except (ImageError, OSError) as error:
+    except ImageError as error:
         return LeftOut(name, digest, shown(str(error)))
+    except OSError as error:
+        why = f"cannot read the image {path}: {error.strerror or error}"
+        return LeftOut(name, digest, shown(why))
     return None
 
 

@@ -133,7 +133,8 @@ def _named(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except OSError as error:
-        raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
+        why = error.strerror or f"it is damaged ({error})"  # a decoder's has no words of the system
+        raise ImageError(f"cannot read the image {path}: {why}") from error
     except Exception as error:
         raise ImageError(f"cannot read the image {path}: it is damaged ({error})") from error
 

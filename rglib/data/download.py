@@ -227,25 +227,32 @@ def _verify(archive: Archive, path: Path, *, pin_file: Path) -> None:
     elif archive.md5 is not None:
         _check(archive, path, "md5", archive.md5)
     elif archive.pin and pin_file.exists():
-        _check(archive, path, "sha256", pin_file.read_text().split()[0])
+        pinned = pin_file.read_text().split()[0]
+        _check(
+            archive, path, "sha256", pinned, otherwise=f"; to take another one, delete {pin_file}"
+        )
     elif archive.pin:
         with replacing(pin_file) as partial:
             partial.write_text(f"{file_digest(path)}  {archive.file}\n")  # as sha256sum -c reads it
 
 
-def _check(archive: Archive, path: Path, algorithm: str, expected: str) -> None:
+def _check(
+    archive: Archive, path: Path, algorithm: str, expected: str, *, otherwise: str = ""
+) -> None:
     got = file_digest(path, algorithm)
     if got != expected:
-        _reject(archive, path, what=algorithm, expected=expected, got=got)
+        _reject(archive, path, what=algorithm, expected=expected, got=got, otherwise=otherwise)
 
 
-def _reject(archive: Archive, path: Path, *, what: str, expected: str, got: str) -> None:
+def _reject(
+    archive: Archive, path: Path, *, what: str, expected: str, got: str, otherwise: str = ""
+) -> None:
     rejected = path.with_name(archive.file + ".rejected")
     os.replace(path, rejected)
     raise ChecksumError(
         f"{archive.file} from {archive.url} is not the file it should be: "
         f"expected {what} {expected}, got {got}; it was set aside as {rejected}. "
-        "Run again to download it anew"
+        f"Run again to download it anew{otherwise}"
     )
 
 

@@ -29,7 +29,6 @@ ARRAY = ".npy"  # the one format that keeps every number as it is
 PNG, TIFF = (".png",), (".tif", ".tiff")
 WITH_ALPHA = (*PNG, *TIFF, ".webp")
 DEEP = (ARRAY, *PNG, *TIFF)  # can keep more than 8 bits
-WITHOUT_PROFILE = (".bmp",)
 OPTIONS: dict[str, dict[str, Any]] = {  # of Pillow's writers, by what they write
     ".png": {},
     ".webp": {"lossless": True, "exact": True},
@@ -38,6 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # of Pillow's writers, by what they writ
     ".jpeg": {"quality": 95, "subsampling": 0},
 }
 FORMATS = (ARRAY, *PNG, *TIFF, ".webp", ".bmp", ".jpg", ".jpeg")
+WITH_PROFILE = tuple(ending for ending in FORMATS if ending != ".bmp")
 IN_FOLDERS = (*FORMATS, ".npz", ".gif", ".ppm", ".pgm", ".pbm")  # are read
 DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype(np.uint8),
@@ -46,6 +46,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }  # by bits
 LOSSY = ("JPEG", "MPO", "WEBP")
 PNG_HEADER = 33  # bytes: the signature and IHDR
+BEYOND = 0.5  # of white: further than filters overshoot
+SIGMAS = 6  # of noise: further than it goes
 FAR = 10  # beyond it floats are on another range: noise of std 1 goes to about 6
 
 
@@ -101,6 +103,22 @@ def read_photograph(path: Path) -> Photograph:
     )
 
 
+def check_range(path: Path, pixels: Tensor, *, sigma: float) -> None:
+    """Check that values (..., H, W) are those of an image on [0, 1] with noise of std ``sigma``.
+
+    Raises:
+        ImageError: they go further than noise and filters do, as of an image on [-1, 1].
+    """
+    reach = BEYOND + SIGMAS * sigma
+    least, most = pixels.min().item(), pixels.max().item()
+    if least < -reach or most > 1 + reach:
+        raise unusable(
+            path,
+            f"its values go from {least:.3g} to {most:.3g}, and noise of {sigma:g} does not take "
+            "them so far from black, 0, and white, 1; bring them to [0, 1]",
+        )
+
+
 def write_photograph(path: Path, photograph: Photograph) -> None:
     """Write a photograph, whole or not at all, in the format of the path's ending.
 
@@ -129,21 +147,21 @@ def check_format(path: Path, photograph: Photograph | None = None) -> None:
         raise ImageError(f"cannot write {path}: its ending must be one of {', '.join(FORMATS)}")
     if photograph is None:
         return
-    kept = {
-        "an alpha channel": photograph.alpha is None or ending in WITH_ALPHA,
-        f"{photograph.bits} bits a channel": photograph.bits == 8 or ending in DEEP,
-        "a colour profile": photograph.profile is None or ending not in WITHOUT_PROFILE,
-    }
     able = {
-        "an alpha channel": WITH_ALPHA,
-        f"{photograph.bits} bits a channel": DEEP,
-        "a colour profile": tuple(e for e in FORMATS if e not in WITHOUT_PROFILE),
+        what: formats
+        for what, there, formats in (
+            ("an alpha channel", photograph.alpha is not None, WITH_ALPHA),
+            (f"{photograph.bits} bits a channel", photograph.bits != 8, DEEP),
+            ("a colour profile", photograph.profile is not None, WITH_PROFILE),
+        )
+        if there
     }
-    for what, keeps in kept.items():
-        if not keeps:
+    for what, formats in able.items():
+        if ending not in formats:
+            keep_all = [e for e in FORMATS if all(e in others for others in able.values())]
             raise ImageError(
                 f"cannot write {path}: the image has {what}, which {ending} cannot keep; "
-                f"take one of {', '.join(able[what])}"
+                f"take one of {', '.join(keep_all)}"
             )
 
 
@@ -226,7 +244,11 @@ def read_kernel(path: Path, *, name: str | None = None) -> Tensor:
         kernel = read_array(path, name=name, choosing=choosing, stacked=True)
     else:
         kernel = read_text(path) if ending in TEXT else _grey_levels(path)
-    if kernel.ndim != 2 or not all(side % 2 for side in kernel.shape):
+    if kernel.ndim != 2:
+        raise ImageError(
+            f"the blur kernel {path} is {shape_of(kernel)}; it needs two axes, rows and columns"
+        )
+    if not all(side % 2 for side in kernel.shape):
         raise ImageError(
             f"the blur kernel {path} is {shape_of(kernel)}; it needs two odd sides, around the "
             "entry in its middle: add a row or column of zeros"
@@ -273,7 +295,14 @@ def _with_channels(array: np.ndarray, path: Path) -> np.ndarray:
 
 def _in_colour(levels: np.ndarray, path: Path) -> Tensor:
     """(H, W, 1) or (H, W, 3) of levels to (1, 3, H, W) on [0, 1]."""
-    values = (levels / WHITE[levels.dtype]).astype(np.float32)
+    white, most = WHITE[levels.dtype], levels.max()
+    if levels.dtype.kind == "u" and 0 < most <= white / 255:  # as of 0 and 1, or 8 bits in 16
+        raise unusable(
+            path,
+            f"its levels go to {most} alone, and white is {white}; multiply them, or save it "
+            "with the bits that it has",
+        )
+    values = (levels / white).astype(np.float32)
     if not np.isfinite(values).all():
         raise unusable(path, "it has values that are not finite")
     if (far := np.abs(values).max()) > FAR:

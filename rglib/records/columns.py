@@ -19,6 +19,8 @@ COLUMN_DESCRIPTIONS = {
     "iteration": "number of steps done; 0 is the starting point",
     "iterations": "number of steps done in all (a mean where there is no column 'image')",
     "outcome": f"how the restoration ended: {', '.join(OUTCOMES)}",
+    "residual_start": "root mean square of D + s^2 G at the starting point; empty of PnP-ADMM",
+    "residual": "the same at the result: 0 at a zero, where g has its fixed points",
     "converged": "share of the images whose restoration neither diverged nor went non-finite",
     "seconds": "time of the restoration in seconds (a sum where there is no column 'image')",
     "paper_psnr_db": "the paper's PSNR on Set5 in dB; empty where it has none",

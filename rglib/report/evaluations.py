@@ -26,7 +26,7 @@ from rglib.records.provenance import Provenance, headwords, write_record
 
 RESULT_COLUMNS = (
     "method seed problem_id image height width psnr_start_db ssim_start psnr_db ssim psnr_best_db "
-    "iteration_best iterations outcome seconds"
+    "iteration_best iterations outcome residual_start residual seconds"
 ).split()
 CURVE_COLUMNS = "method seed problem_id image iteration psnr_db".split()
 TABLE_COLUMNS = (
@@ -136,7 +136,9 @@ def _read(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     frames = []
     for path in paths:
         if not Path(path).is_file():
-            raise ResultsError(f"{path}: no such file; `snakemake {path}` writes it")
+            raise ResultsError(
+                f"{path}: no such file; `snakemake {path}` writes it, with the same --configfile"
+            )
         frame = pd.read_csv(
             path,
             dtype={c: text[c] for c in columns if c in text},

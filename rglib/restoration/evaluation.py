@@ -38,6 +38,7 @@ DIVERGED_ABOVE = (
 Config = Mapping[str, Any]
 Row = Mapping[str, str | int]
 Tables = tuple[pd.DataFrame, pd.DataFrame]  # results and curves
+STAMP = "fingerprint"  # the file that vouches for those of a problem
 
 
 class Restorer(Protocol):
@@ -334,13 +335,17 @@ def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
 
 @dataclass(frozen=True)
 class _Restored:
-    """A restoration from x0 to x (1, 3, H, W), the PSNR of every iterate, and its seconds."""
+    """A restoration from x0 to x (1, 3, H, W), the PSNR of every iterate, and its seconds.
+
+    ``residuals`` are those at x0 and x, see `GradientDescent.residual`; None of PnP-ADMM.
+    """
 
     x_hat: Tensor
     x0: Tensor
     x: Tensor
     curve: Tensor
     seconds: float
+    residuals: tuple[float | None, float | None]
 
     def tables(self, row: Row) -> Tables:
         """One row of results, and the curve."""
@@ -357,6 +362,8 @@ class _Restored:
             "iteration_best": best,
             "iterations": len(self.curve) - 1,
             "outcome": _outcome(self.x),
+            "residual_start": self.residuals[0],
+            "residual": self.residuals[1],
             "seconds": round(self.seconds, 3),
         }
         points = {"iteration": range(len(self.curve)), "psnr_db": self.curve.tolist()}
@@ -384,8 +391,17 @@ def _restore(jobs: Sequence[_Job], device: torch.device, advance: Advance) -> li
         x = method.restore(seen[0], record)
     psnr_db = curves.psnr_db.cpu()
     seconds = (time.perf_counter() - began) / len(jobs)
-    images = zip(x_hat.split(1), starts[0].split(1), x.split(1), psnr_db, strict=True)
-    return [_Restored(truth, x0, one, curve, seconds) for truth, x0, one, curve in images]
+    images = zip(jobs, seen, x_hat.split(1), starts[0].split(1), x.split(1), psnr_db, strict=True)
+    return [
+        _Restored(truth, x0, one, curve, seconds, (_residual(job, y, x0), _residual(job, y, one)))
+        for job, y, truth, x0, one, curve in images
+    ]
+
+
+def _residual(job: _Job, seen: Observation, x: Tensor) -> float | None:
+    """How far from a zero of D + s^2 G, for two of the many evaluations of G at most."""
+    method = job.method
+    return method.residual(seen, x).item() if isinstance(method, GradientDescent) else None
 
 
 def _pixels(degradation: Degradation, image: GroundTruth) -> int:
@@ -452,8 +468,16 @@ def write_observation(degradation: Degradation, image: GroundTruth, folder: Path
 
 
 def _kept(folder: Path, expected: str) -> bool:
-    stamp = folder / "fingerprint"
-    return stamp.exists() and stamp.read_text() == expected
+    stamp = folder / STAMP
+    return stamp.exists() and stamp.read_text() == _stamp(folder, expected)
+
+
+def _stamp(folder: Path, value: str) -> str:
+    """What vouches for a problem's files: its fingerprint, and each of them as it was written."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
+    return fingerprint(
+        value, [[str(path.relative_to(folder)), file_digest(path)] for path in files]
+    )
 
 
 def _keep(folder: Path, value: str, tables: Sequence[Tables]) -> None:
@@ -462,8 +486,9 @@ def _keep(folder: Path, value: str, tables: Sequence[Tables]) -> None:
     for name, table in (("results.csv", results), ("curves.csv", curves)):
         with replacing(folder / name) as partial:
             table.to_csv(partial, index=False)
-    with replacing(folder / "fingerprint") as partial:
-        partial.write_text(value)
+    stamp = _stamp(folder, value)
+    with replacing(folder / STAMP) as partial:
+        partial.write_text(stamp)
 
 
 def _collect(files: EvaluationFiles, problems: Sequence[str]) -> None:

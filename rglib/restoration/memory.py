@@ -66,24 +66,30 @@ def check_memory(
     Raises:
         TooLargeError: it does not.
     """
-    if not isinstance(network, DRUNet):
-        return
     height, width = size[-2:]
-    of_network = OF_CHANNEL * network.m_head.out_channels
     pixels = height * width
-    at_once = pixels if tile_above is None else min(pixels, tile_above)
-    free = free_memory(device)
-    if OF_IMAGES * pixels + of_network * at_once <= free:
+    if fits(pixels, network, device, tile_above=tile_above) or not isinstance(network, DRUNet):
         return
-    fits = free / (OF_IMAGES + of_network)
+    of_network = OF_CHANNEL * network.m_head.out_channels
+    free = free_memory(device)
+    most = free / (OF_IMAGES + of_network)
     if tile_above is not None:
-        fits = max(fits, (free - of_network * tile_above) / OF_IMAGES)
-    scale = math.sqrt(fits / pixels)
+        most = max(most, (free - of_network * tile_above) / OF_IMAGES)
+    scale = math.sqrt(most / pixels)
     raise TooLargeError(
         f"the memory is too small for {path}: of the {width}x{height} pixels of its result about "
         f"{int(scale * width)}x{int(scale * height)} would fit into the {free / 2**30:.1f} GiB "
         f"that are free; {advice}"
     )
+
+
+def fits(pixels: int, network: nn.Module, device: torch.device, *, tile_above: int | None) -> bool:
+    """Whether the memory suffices for a result of so many pixels, as far as is known."""
+    if not isinstance(network, DRUNet):
+        return True
+    at_once = pixels if tile_above is None else min(pixels, tile_above)
+    of_network = OF_CHANNEL * network.m_head.out_channels
+    return OF_IMAGES * pixels + of_network * at_once <= free_memory(device)
 
 
 def free_memory(device: torch.device) -> int:

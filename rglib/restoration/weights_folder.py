@@ -9,6 +9,7 @@ with ``<role>.safetensors`` and ``card.json`` in a folder for each stage. In bot
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +72,12 @@ class Models:
         if not path.is_file():
             raise ModelsError(
                 f"{folder} has no {SETTINGS_FILE}, which says how to restore with its networks; "
-                f"`snakemake {path}` writes that of a run, with the same --configfile as its "
-                "training"
+                + _remedy(path)
             )
         settings = _read_json(path)
         if missing := [section for section in SECTIONS_AT_TEST_TIME if section not in settings]:
             raise ModelsError(
-                f"{path}: has no {', '.join(missing)}; delete it, and `snakemake {path}` writes "
-                "that of a run, with the same --configfile as its training"
+                f"{path}: has no {', '.join(missing)}; delete it, and {_remedy(path)}"
             )
         return cls(folder, settings)
 
@@ -138,6 +137,17 @@ class Models:
         """A file of a stage: as in a run where the stage has a folder, else as in ``weights/``."""
         folder = self.folder / stage
         return folder / of_run if folder.is_dir() else self.folder / published
+
+
+def _remedy(path: Path) -> str:
+    """How to have the settings again; Snakemake knows files by where they lie in the project."""
+    in_project = Path(*Path(os.path.abspath(path)).parts[-4:])  # work/<run>/models/settings.json
+    if in_project.parts[0] != "work":
+        return "copy it from where the networks are from"
+    return (
+        f"`snakemake {in_project}` in its project writes it, with the same --configfile as the "
+        "training"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 # From evaluations to tables, figures and the paper's claims, all under results/. These rules take
 # seconds, so they run again whenever the configuration could have changed a number or a footnote.
-from rglib.files import file_digest
-from rglib.records.code_hash import SOURCE_ROOT
 from rglib.records.provenance import configuration_hash
 
 CONFIGURATION = f"{config['run']} {configuration_hash(config)}"
@@ -111,7 +109,6 @@ rule make_claims:
         **CODE.result("rglib.report.claims:write_claims", **OF_TABLES),
         configuration=CONFIGURATION,
         seeds=PLAN.seeds,
-        claims=file_digest(SOURCE_ROOT / "rglib/paper/claims.yaml"),  # data, not code
     script:
         "../scripts/report.py"
 
