@@ -171,11 +171,12 @@ def test_the_metadata_are_what_people_look_for():
     assert __version__ == PROJECT["version"]
 
 
-def test_the_classifiers_name_the_versions_of_python_that_are_allowed():
+def test_the_classifiers_name_the_versions_of_python_that_were_tried():
+    """Newer ones are allowed; one is named once `.ci/release` has passed with it."""
     prefix = "Programming Language :: Python :: 3."
     minors = [int(c.removeprefix(prefix)) for c in PROJECT["classifiers"] if c.startswith(prefix)]
     allowed = SpecifierSet(PROJECT["requires-python"])
-    assert minors == [minor for minor in range(14) if f"3.{minor}.9" in allowed]
+    assert minors == [11] and all(f"3.{minor}.9" in allowed for minor in minors)
 
 
 def test_the_catalog_of_workflows_finds_what_it_looks_for():
