@@ -390,7 +390,7 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
         ("rglib/training/factory.py", "_denoising"): trainings("denoiser"),
         ("rglib/training/objectives/pnpreg.py", "PnPReG.__call__"): trainings("pnpreg"),
         ("rglib/core/algorithms.py", "PnPADMM.restore"): by_admm | tuned,
-        ("rglib/restoration/evaluation.py", "_gradient_descent"): descent
+        ("rglib/restoration/restorers.py", "_gradient_descent"): descent
         | of("tune_target") - tuned,
         ("rglib/core/fixed_point.py", "SemiImplicit.step"): of(
             "acceleration_in_training", "symmetry_of_method"

@@ -26,8 +26,8 @@ from rglib.core.problems import (
     observe_test_image,
 )
 from rglib.plan.ablations import overlaid
-from rglib.restoration.evaluation import restorer
 from rglib.restoration.prior import nearest, observed, problem_of
+from rglib.restoration.restorers import restorer
 from rglib.restoration.weights_folder import Models
 
 METHODS = ["gauss", "mtdeq", "pnpreg", "rg1", "deqgd", "rerg"]
@@ -46,7 +46,7 @@ def load(tiny_models):
 
 
 def of_the_tables(method, problem_id, seen, tiny, tiny_models):
-    """The restoration as `rglib.restoration.evaluation` makes it for the tables."""
+    """The restoration as `rglib.restoration.restorers` makes it for the tables."""
     found = Models.open(tiny_models)
     entry = found.settings["methods"][method]
     network = tiny("P" if entry["algorithm"] == "pnp_admm" else "G")

@@ -49,7 +49,8 @@ from rglib.files import replacing
 from rglib.gpu.travel import States, send
 from rglib.records.provenance import machine
 from rglib.restoration.denoised import LEVELS, denoising_psnr
-from rglib.restoration.evaluation import GroundTruth, restorer
+from rglib.restoration.evaluation import GroundTruth
+from rglib.restoration.restorers import restorer
 from rglib.restoration.weights_folder import Models
 from rglib.studies.at_zeros import psnr_at_zeros
 from rglib.training import factory

@@ -42,7 +42,7 @@ from rglib.files import file_digest
 from rglib.plan.ablations import overlaid
 from rglib.plan.roles import ROLE
 from rglib.progress import progress as shown_progress
-from rglib.restoration.evaluation import restorer
+from rglib.restoration.restorers import restorer
 from rglib.restoration.weights_folder import Config, Models
 
 
