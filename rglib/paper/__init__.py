@@ -1,4 +1,4 @@
-"""What the paper says: its results and its claims, as data."""
+"""What the paper says: its names, its constants, its results and its claims."""
 
 from pathlib import Path
 
