@@ -49,7 +49,7 @@ class Setup:
 @functools.cache
 def shipped_size() -> Network:
     """The size of the networks that come with rglib, the embedded default's."""
-    size = Models.open().card(METHOD)["network"]
+    size = Models.open().card(METHOD).network
     return Network(widths=tuple(size["widths"]), blocks=size["blocks"])
 
 

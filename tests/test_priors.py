@@ -268,7 +268,7 @@ def test_a_problem_and_a_network_of_ones_own_are_restored_with(
         settings["problems"] |= overlay.get("problems", {})
     (folder / "settings.json").write_text(json.dumps(settings))
     network = {"widths": [4, 6, 8, 8], "blocks": 1, **overlay["network"]}
-    (folder / "rerg.card.json").write_text(json.dumps({"network": network}))
+    (folder / "rerg.card.json").write_text(json.dumps({"stage": "rerg", "network": network}))
     G = build("G", **network)
     save_weights(folder / "rerg_G.safetensors", G.state_dict())
 

@@ -55,7 +55,7 @@ from rglib.restoration.weights_folder import Models
 from rglib.studies.at_zeros import psnr_at_zeros
 from rglib.training import factory
 from rglib.training.objectives.losses import Batch, StepRandomness
-from rglib.training.stage import StageFiles, StageSettings, description, trainer
+from rglib.training.stage import StageFiles, StageSettings, card_of, trainer
 from rglib.training.trainer import Interrupted
 
 LOGGER = logging.getLogger(__name__)
@@ -352,7 +352,7 @@ def outcome(
     stage = factory.stage(entry, settings.shared, seed=settings.seed)
     objective = stage.objective
     models = Models.open()
-    size = models.card(TESTED)["network"]
+    size = models.card(TESTED).network
     networks = {}
     for role in (*objective.learns, *objective.uses):
         network = build(role, **size, arithmetic=arithmetic)
@@ -377,7 +377,7 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 def table_cell(plan: Plan, arithmetic: torch.dtype, device: torch.device) -> float:
     """PSNR (dB) of the tested method on a crop, at a zero."""
     models = Models.open()
-    network = build("G", **models.card(TESTED)["network"], arithmetic=arithmetic)
+    network = build("G", **models.card(TESTED).network, arithmetic=arithmetic)
     load_into(network, models.weights(TESTED))
     method = restorer("gradient_descent", PROBLEM, for_inference(network, device), plan.config)
     seen = observe_image(PROBLEMS[PROBLEM], validation_batch(1, 96)).to(device)
@@ -436,7 +436,7 @@ def train_stage(
     before = {"steps": card.get("steps", 0), "seconds": card.get("seconds", 0.0)}
 
     def keep() -> None:
-        now = {**description(run, settings, files), "device": _machine(plan)}
+        now = card_of(run, settings, files).to_dict() | {"device": _machine(plan)}
         quarter = {
             "machine": now["device"],
             "steps": run.step - before["steps"],

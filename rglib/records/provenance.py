@@ -17,12 +17,13 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rglib.files import file_digest, replacing
 from rglib.records.code_hash import DIGITS, SOURCE_ROOT, source_hash
+from rglib.records.model_card import Budget, ModelCard
 
 # They move only what is named after them.
 SECTIONS_APART = ("ablations", "acceleration", "bound", "fixed_points", "symmetry", "tuning")
@@ -118,24 +119,6 @@ class Network:
         return f"{'-'.join(map(str, self.widths))}, {self.blocks} block{plural} per scale{own}"
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long a stage was trained: optimiser steps of ``batch`` square crops, in pixels."""
-
-    steps: int
-    batch: int
-    crop: int
-
-    @property
-    def pixels(self) -> int:
-        """Pixels seen in all."""
-        return self.steps * self.batch * self.crop**2
-
-    def __str__(self) -> str:
-        return f"{self.steps:,} steps of {self.batch} crops {self.crop}x{self.crop}"
-
-
-BUDGET = tuple(field.name for field in fields(Budget))  # its keys in a card
 PAPER_NETWORK = Network(widths=(64, 128, 256, 512), blocks=4)
 PAPER_BUDGETS = {"pnpreg": Budget(steps=800_000, batch=16, crop=128)} | {
     stage: Budget(steps=78_750, batch=16, crop=128) for stage in ("mtdeq", "rg1", "deqgd", "rerg")
@@ -409,7 +392,7 @@ def make_provenance(
     config: Mapping[str, Any],
     *,
     test_set: Mapping[str, Any],
-    cards: Sequence[Mapping[str, Any]],
+    cards: Sequence[ModelCard],
     machines: Sequence[Mapping[str, Any]] = (),
     modules: Mapping[str, str] | None = None,
     sections: Sequence[str] = (),
@@ -477,17 +460,19 @@ def read_provenance(
 
     Raises:
         MixedError: one of them was made with other code or another test set than the rest.
+        CardError: a card is missing or none.
     """
-    made = {Path(path): _read_json(path) for path in (*cards, *machines)}
+    read = {Path(path): ModelCard.read(Path(path)) for path in cards}
+    jobs = {Path(path): _read_json(path) for path in machines}
+    trained = {path: card.to_dict() for path, card in read.items() if not card.given}
     listed = _read_json(test_set)
-    for path, content in made.items():
-        if not content.get("given"):
-            _check_alike(path, content, modules or {}, listed)
+    for path, made in {**trained, **jobs}.items():
+        _check_alike(path, made, modules or {}, listed)
     return make_provenance(
         config,
         test_set=listed,
-        cards=[made[Path(card)] for card in cards],
-        machines=[made[Path(path)] for path in machines],
+        cards=list(read.values()),
+        machines=list(jobs.values()),
         modules=modules,
         sections=sections,
     )
@@ -573,32 +558,27 @@ def _title(test_set: Mapping[str, Any]) -> str:
     return f"{title} (left out: {left_out})" if left_out else title
 
 
-def _stage(card: Mapping[str, Any]) -> Stage:
+def _stage(card: ModelCard) -> Stage:
     return Stage(
-        name=_get(card, "model card", "stage"),
-        budget=_budget(card),
-        before=tuple((name, Budget(**budget)) for name, budget in card.get("before", {}).items()),
+        name=card.stage,
+        budget=card.budget,
+        before=tuple((name, Budget(**budget)) for name, budget in (card.before or {}).items()),
         fixed_points=_fixed_points(card),
-        muon=(card.get("optimiser") or {}).get("muon") is not None,
-        given=_origin(card) if card.get("given") else None,
-        device=card.get("device") or "unknown device",
-        data=tuple(card.get("data") or ()),
-        images=card.get("images"),
-        data_digest=card.get("data_digest"),
-        weights=tuple((card.get("weights") or {}).items()),
+        muon=(card.optimiser or {}).get("muon") is not None,
+        given=_origin(card) if card.given else None,
+        device=card.device or "unknown device",
+        data=tuple(card.data or ()),
+        images=card.images,
+        data_digest=card.data_digest,
+        weights=tuple((card.weights or {}).items()),
     )
 
 
-def _budget(card: Mapping[str, Any]) -> Budget | None:
-    numbers = [card[key] for key in BUDGET if card.get(key) is not None]
-    return Budget(*numbers) if len(numbers) == len(BUDGET) else None
-
-
-def _fixed_points(card: Mapping[str, Any]) -> str:
+def _fixed_points(card: ModelCard) -> str:
     """What the card says of training at x_f and x_g, where it is not the paper's; else nothing."""
-    settings = card.get("equilibrium") or {}  # the cards of older trainings say null
+    settings = card.equilibrium or {}
     said = [_way_to_fixed_points(settings)] if settings else []
-    of_g = card.get("options", {}).get("gradient_descent") is not None
+    of_g = (card.options or {}).get("gradient_descent") is not None
     solver = settings.get("solver", PAPER_SOLVER)
     if of_g and solver != PAPER_SOLVER:
         said.append(f"those of g by {solver}")
@@ -606,7 +586,7 @@ def _fixed_points(card: Mapping[str, Any]) -> str:
         said.append("back-propagation through the semi-implicit step")
     if settings.get("loss", "mean_square") != "mean_square":
         said.append("the loss in dB")
-    said.append(_noise_trained_on(card.get("training_problems") or {}))
+    said.append(_noise_trained_on(card.training_problems or {}))
     return ", ".join(filter(None, said))
 
 
@@ -632,9 +612,10 @@ def _noise_trained_on(problems: Mapping[str, Any]) -> str:
     return f"noise of {least:g} to {most:g}/255{drawn} instead of 0 to 50/255"
 
 
-def _origin(card: Mapping[str, Any]) -> str:
+def _origin(card: ModelCard) -> str:
     """Files or addresses, of one network or by role."""
-    origins = [card[key] for key in ("source", "file", "url") if card.get(key)]
+    said = card.to_dict()
+    origins = [said[key] for key in ("source", "file", "url") if said.get(key)]
     names = [[origin] if isinstance(origin, str) else origin.values() for origin in origins]
     return ", ".join(dict.fromkeys(itertools.chain(*names))) or "origin not recorded"
 

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models = Models.open(options.models)
         network = build(
             "P",
-            **models.card(METHOD)["network"],
+            **models.card(METHOD).network,
             arithmetic=preferred_arithmetic(options.precision, device),
         )
         load_into(network, models.weights(METHOD))

@@ -237,7 +237,7 @@ def load(
     on = device_named(device)
     network = build(
         ROLE[entry["algorithm"]],
-        **found.card(method)["network"],
+        **found.card(method).network,
         arithmetic=preferred_arithmetic(precision, on),
     )
     load_into(network, weights)
