@@ -16,7 +16,9 @@ from rglib.core.networks import (
     WeightsError,
     build,
     for_inference,
+    load_frozen,
     load_into,
+    load_trainable,
     load_weights,
     orthogonal_,
     preferred_arithmetic,
@@ -307,3 +309,23 @@ def test_weights_of_another_network_are_refused(tmp_path, tiny, case):
     write(tmp_path / "w.pth", weights)
     with pytest.raises(WeightsError, match="weights of another network"):
         load_into(tiny("G"), tmp_path / "w.pth")
+
+
+def test_a_network_is_loaded_for_a_role_as_built_by_hand(tiny, tmp_path):
+    save_weights(tmp_path / "P.safetensors", tiny("P").state_dict())
+    z, here = torch.rand(1, 3, 16, 16), torch.device("cpu")
+    network = {"widths": [4, 6, 8, 8], "blocks": 1}
+    trainable = load_trainable("P", tmp_path / "P.safetensors", network=network)
+    assert all(p.requires_grad for p in trainable.parameters())
+    assert torch.equal(trainable(z, 0.1), tiny("P")(z, 0.1))
+    for precision, arithmetic in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        frozen = load_frozen(
+            "P", tmp_path / "P.safetensors", network=network, device=here, precision=precision
+        )
+        assert not any(p.requires_grad for p in frozen.parameters())
+        assert frozen.m_head.weight.dtype == arithmetic
+        own = build("P", **network, arithmetic=arithmetic)
+        own.load_state_dict(tiny("P").state_dict())
+        assert torch.equal(frozen(z, 0.1), for_inference(own, here)(z, 0.1))
+    with pytest.raises(WeightsError, match="sha256 is"):
+        load_trainable("P", tmp_path / "P.safetensors", network=network, sha256="0" * 64)

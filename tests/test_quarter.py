@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from rglib.core.networks import load_into
+from rglib.core.networks import load_trainable
 from rglib.gpu import parcel, quarter
 from rglib.gpu.parcel import PRESENT, configuration, pack, plan_of
 from rglib.gpu.travel import States, receive
@@ -116,7 +116,7 @@ def test_a_parcel_alone_trains_ten_updates_of_each_stage_and_brings_them_home(
         assert sum(one["steps"] for one in card["quarters"]) == UPDATES
         assert "".join(card["roles"]) == HOME[stage]
         for role in card["roles"]:
-            load_into(quarter.build(role, **config["network"]), states.weights(stage, role))
+            load_trainable(role, states.weights(stage, role), network=config["network"])
     ended = json.loads((records / "parts.json").read_text())
     assert set(ended.values()) == {"done"}, ended
     agreed = json.loads((records / "agree.json").read_text())["rows"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -238,6 +238,60 @@ def load_into(network: nn.Module, path: Path, *, sha256: str | None = None) -> N
     if differences := mismatch(weights, expected):
         raise WeightsError(f"{path}: weights of another network: {differences}")
     network.load_state_dict(weights, strict=True)
+
+
+def load_trainable(
+    role: str,
+    weights: Path,
+    *,
+    network: Mapping[str, Any],
+    arithmetic: torch.dtype = torch.float32,
+    sha256: str | None = None,
+) -> nn.Module:
+    """The network for a role from its weights, on the CPU, to be trained or looked at.
+
+    Args:
+        role: "P" or "G".
+        weights: the file.
+        network: the section of the configuration or of a model card, as `build` takes it.
+        arithmetic: the number format inside.
+        sha256: that the file must have.
+
+    Raises:
+        ExtensionError: a network of your own cannot be made.
+        WeightsError: as `load_into`.
+    """
+    made = build(role, **network, arithmetic=arithmetic)
+    load_into(made, weights, sha256=sha256)
+    return made
+
+
+def load_frozen(
+    role: str,
+    weights: Path,
+    *,
+    network: Mapping[str, Any],
+    device: torch.device,
+    precision: str = "float32",
+    compiled: bool = False,
+) -> nn.Module:
+    """The network for a role from its weights, on a device and not trainable, to restore with.
+
+    Args:
+        role: "P" or "G".
+        weights: the file.
+        network: as `load_trainable`.
+        device: where it computes.
+        precision: auto, float32 or bfloat16, see `preferred_arithmetic`.
+        compiled: have torch.compile fuse it, at the first image of each size.
+
+    Raises:
+        ExtensionError, WeightsError: as `load_trainable`.
+        ValueError: there is no such precision.
+    """
+    arithmetic = preferred_arithmetic(precision, device)
+    made = load_trainable(role, weights, network=network, arithmetic=arithmetic)
+    return for_inference(made, device, compiled=compiled)
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:

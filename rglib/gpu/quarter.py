@@ -35,7 +35,7 @@ from torch import Tensor
 from rglib.core.devices import device_named
 from rglib.core.kept import Keep, KeptIterates
 from rglib.core.metrics import psnr
-from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.core.networks import for_inference, load_frozen, load_trainable
 from rglib.core.problems import (
     PROBLEMS,
     SeededStep,
@@ -355,8 +355,8 @@ def outcome(
     size = models.card(TESTED).network
     networks = {}
     for role in (*objective.learns, *objective.uses):
-        network = build(role, **size, arithmetic=arithmetic)
-        load_into(network, models.folder / f"{TESTED}_{role}.safetensors")
+        weights = models.folder / f"{TESTED}_{role}.safetensors"
+        network = load_trainable(role, weights, network=size, arithmetic=arithmetic)
         networks[role] = network.to(device)
     kept = KeptIterates(Keep(first_steps=8)) if stage.keep else None
     losses = objective(networks, SameDraws(x_hat.to(device), step, settings.seed, kept=kept))
@@ -377,9 +377,9 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 def table_cell(plan: Plan, arithmetic: torch.dtype, device: torch.device) -> float:
     """PSNR (dB) of the tested method on a crop, at a zero."""
     models = Models.open()
-    network = build("G", **models.card(TESTED).network, arithmetic=arithmetic)
-    load_into(network, models.weights(TESTED))
-    method = restorer("gradient_descent", PROBLEM, for_inference(network, device), plan.config)
+    size, weights = models.card(TESTED).network, models.weights(TESTED)
+    G = load_trainable("G", weights, network=size, arithmetic=arithmetic)
+    method = restorer("gradient_descent", PROBLEM, for_inference(G, device), plan.config)
     seen = observe_image(PROBLEMS[PROBLEM], validation_batch(1, 96)).to(device)
     return psnr(method.restore(seen, lambda _: None), seen.x_hat).item()
 
@@ -511,10 +511,14 @@ def validate(plan: Plan, options: argparse.Namespace) -> int:
             if time.monotonic() > options.until:
                 return 1
             settings = by_name[stage]
-            arithmetic = preferred_arithmetic(settings.precision, device)
-            network = build(role, **settings.network, arithmetic=arithmetic)
-            load_into(network, STATES.weights(stage, role))
-            found[stage][role] = figures(for_inference(network, device), plan, device)
+            network = load_frozen(
+                role,
+                STATES.weights(stage, role),
+                network=settings.network,
+                device=device,
+                precision=settings.precision,
+            )
+            found[stage][role] = figures(network, plan, device)
             _record("validation.json", found)
     return 0
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from rglib.core.metrics import SSIM_WINDOW, psnr, ssim
-from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.core.networks import load_frozen, preferred_arithmetic
 from rglib.core.problems import PROBLEMS, Degradation, degradations, observe_image
 from rglib.core.tensors import centre, to_tensor, to_uint8
 from rglib.data.images import ImageError, read_listed, write_png
@@ -86,15 +86,16 @@ def evaluate_method(
         ImageError: a test image cannot be read, or is too small for a problem.
         OSError: a file cannot be written; finished problems are kept.
     """
-    arithmetic = preferred_arithmetic(precision, device)
-    model = build(role, **network, arithmetic=arithmetic)
-    load_into(model, weights)
-    model = for_inference(model, device, compiled=settings["evaluation"]["compile"])
+    compiled = settings["evaluation"]["compile"]
+    model = load_frozen(
+        role, weights, network=network, device=device, precision=precision, compiled=compiled
+    )
     crop = settings["evaluation"].get("crop")
     images = read_test_images(manifest, crop=crop)
     kinds = degradations(problems)
     check_sizes(manifest, images, kinds, crop=crop)
-    common = [name, seed, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
+    arithmetic = str(preferred_arithmetic(precision, device))
+    common = [name, seed, algorithm, file_digest(weights), manifest.digest(), arithmetic, code]
     own = {
         problem: [definition, _settings_of(problem, settings, task=kinds[problem].task)]
         for problem, definition in problems.items()

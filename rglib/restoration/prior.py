@@ -15,7 +15,7 @@ from torch.nn import functional
 from rglib.core.algorithms import GradientDescent, PnPADMM, Record
 from rglib.core.devices import device_named
 from rglib.core.fixed_point import Adam, solver_named
-from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.core.networks import load_frozen
 from rglib.core.operators import (
     BLUR_SIZE,
     Blur,
@@ -235,17 +235,18 @@ def load(
     found = Models.open(None if models is None else Path(models))
     entry, weights = found.method(method), found.weights(method)
     on = device_named(device)
-    network = build(
+    network = load_frozen(
         ROLE[entry["algorithm"]],
-        **found.card(method).network,
-        arithmetic=preferred_arithmetic(precision, on),
+        weights,
+        network=found.card(method).network,
+        device=on,
+        precision=precision,
     )
-    load_into(network, weights)
     evaluation = found.settings["evaluation"] | entry.get("evaluation", {})
     return Prior(
         name=method,
         algorithm=entry["algorithm"],
-        network=for_inference(network, on),
+        network=network,
         settings={**found.settings, "evaluation": evaluation},
         device=on,
         weights=file_digest(weights),

@@ -11,16 +11,14 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rglib.core.fixed_point import Adam, Map, Outcome, Picard, StoppingRule, solve
 from rglib.core.maps import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
-from rglib.core.networks import build, for_inference, load_into
 from rglib.core.problems import DataGradient, Observation, observe_test_image
 from rglib.core.spectrum import lipschitz
 from rglib.core.tensors import centre
@@ -189,14 +187,3 @@ def measure_all(
                 LOGGER.info("%s", rows[-1])
                 advance()
     return pd.DataFrame(rows)
-
-
-def in_float32(role: str, weights: Path, *, network: Config, device: torch.device) -> nn.Module:
-    """The network for a role, with widths and blocks as configured, from its weights.
-
-    Raises:
-        WeightsError: the weights belong to another network.
-    """
-    model = build(role, **network)
-    load_into(model, weights)
-    return for_inference(model, device)

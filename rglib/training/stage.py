@@ -15,7 +15,7 @@ from torch import nn
 from rglib.core.devices import device_named
 from rglib.core.networks import (
     build,
-    load_into,
+    load_trainable,
     load_weights,
     orthogonal_,
     preferred_arithmetic,
@@ -23,6 +23,7 @@ from rglib.core.networks import (
 )
 from rglib.data.images import CropSampler, PatchStore
 from rglib.files import file_digest
+from rglib.plan.roles import INITIALISATIONS
 from rglib.plan.variants import expanded
 from rglib.records.model_card import CardError, ModelCard
 from rglib.training import factory
@@ -217,7 +218,7 @@ def import_stage(
         WeightsError: a file is missing, has another checksum or belongs to another network.
     """
     for role, source in sources.items():
-        load_into(build(role, **network), source, sha256=checksums[role])
+        load_trainable(role, source, network=network, sha256=checksums[role])
         save_weights(weights[role], load_weights(source))
     shipped = next(iter(sources.values())).with_name(f"{name}.card.json")
     given = ModelCard(
@@ -306,12 +307,14 @@ def _initial(
     role: str, settings: StageSettings, files: StageFiles, device: torch.device
 ) -> nn.Module:
     arithmetic = _arithmetic(settings, device)
-    network = build(role, **settings.network, arithmetic=arithmetic)
     init = settings.entry["init"][role]
+    if init in INITIALISATIONS:
+        network = build(role, **settings.network, arithmetic=arithmetic)
+    else:
+        start = files.init[role]
+        network = load_trainable(role, start, network=settings.network, arithmetic=arithmetic)
     if init == "orthogonal":
         orthogonal_(network)
-    elif init != "default":
-        load_into(network, files.init[role])
     if settings.entry.get("compile"):
         network.compile(dynamic=False)
     return network

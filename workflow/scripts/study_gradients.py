@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from rglib.core.networks import build, load_into
+from rglib.core.networks import load_trainable
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
@@ -15,8 +15,7 @@ from rglib.studies.tuning import validation_images
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
 inputs, params, plan = snakemake.input, snakemake.params, snakemake.params.plan
-G = build("G", **params.network)
-load_into(G, Path(inputs.G))
+G = load_trainable("G", Path(inputs.G), network=params.network)
 images = validation_images(
     Manifest.read(Path(inputs.data)),
     count=plan["images"],
