@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from rglib import paper
 from rglib.core.networks import (
-    PAPER_BLOCKS,
-    PAPER_WIDTHS,
     ProximalOperator,
     RegularizingGradient,
     WeightsError,
@@ -98,11 +97,11 @@ def test_the_papers_networks_equal_plain_drunets():
     noise_map = torch.full((1, 1, 32, 48), sigma)
     torch.manual_seed(0)
     P = ProximalOperator()
-    expected = plain_drunet(P.state_dict(), torch.cat((z, noise_map), dim=1), PAPER_BLOCKS)
+    expected = plain_drunet(P.state_dict(), torch.cat((z, noise_map), dim=1), paper.BLOCKS)
     torch.testing.assert_close(P(z, sigma), expected, rtol=1e-5, atol=1e-5)
     assert relative_error(P(z, sigma), expected) < 1e-5
     G = RegularizingGradient()
-    expected = plain_drunet(G.state_dict(), z, PAPER_BLOCKS)
+    expected = plain_drunet(G.state_dict(), z, paper.BLOCKS)
     assert relative_error(G(z), expected) < 1e-5
 
 
@@ -226,7 +225,7 @@ def test_16_bit_files_load_as_float32(tmp_path, tiny, name, dtype):
 def test_a_published_file_of_the_papers_size_loads_strictly(tmp_path, name):
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in ProximalOperator().state_dict().items()}
-    assert shapes["m_head.weight"] == (PAPER_WIDTHS[0], 4, 3, 3)
+    assert shapes["m_head.weight"] == (paper.WIDTHS[0], 4, 3, 3)
     assert shapes["m_down3.4.weight"] == (512, 256, 2, 2)
     assert shapes["m_up3.0.weight"] == (512, 256, 2, 2)
     published = {key: torch.zeros(shapes[key]) for key in kair_names()}

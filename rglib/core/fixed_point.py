@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from rglib import paper
 from rglib.core.tensors import centre
 from rglib.extensions import is_own, make
 
@@ -53,8 +54,8 @@ class StoppingRule:
         per_image: judge and freeze each image by itself; False judges the batch as a whole.
     """
 
-    max_iterations: int = 500
-    tolerance: float = 1e-7
+    max_iterations: int = paper.FIXED_POINT_ITERATIONS
+    tolerance: float = paper.TOLERANCE
     guard: float = 100.0
     per_image: bool = True
 

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rglib import paper
 from rglib.core.state_dicts import WeightsError as WeightsError
 from rglib.core.state_dicts import mismatch, named_as, read_state_dict
 from rglib.extensions import make
 from rglib.files import file_digest, replacing
 
-PAPER_WIDTHS = (64, 128, 256, 512)
-PAPER_BLOCKS = 4
 PAD_TO = 16  # the released PnP-ReG code pads to multiples of 16; 8 would do
 
 
@@ -47,8 +46,8 @@ class DRUNet(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int] = PAPER_WIDTHS,
-        blocks: int = PAPER_BLOCKS,
+        widths: Sequence[int] = paper.WIDTHS,
+        blocks: int = paper.BLOCKS,
         arithmetic: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()

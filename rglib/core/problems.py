@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rglib import paper
 from rglib.core.operators import BLUR_SIZE, Blur, Downsample, Mask, Operator
 from rglib.extensions import make
 
@@ -359,7 +360,7 @@ class TrainingDistribution:
         ValueError: sigma_min exceeds sigma_max, or is 0 where the logarithm is drawn.
     """
 
-    sigma_max: float = 50 / 255
+    sigma_max: float = paper.NOISE_MAX
     sigma_min: float = 0.0
     noise: Literal["uniform", "log_uniform"] = "uniform"
     sigma_b_max: float = 4.0

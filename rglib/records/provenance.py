@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rglib import paper
 from rglib.files import file_digest, replacing
 from rglib.records.code_hash import DIGITS, SOURCE_ROOT, source_hash
 from rglib.records.model_card import Budget, ModelCard
@@ -31,14 +32,6 @@ KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # o
 
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
 CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record
-
-PAPER_SOLVER = "adam"
-PAPER_ITERATIONS = 1500
-PAPER_START = "released"
-PAPER_FIXED_POINT_ITERATIONS = 500
-PAPER_IMAGES = 8394
-PAPER_TEST_SET = "Set5"
-PAPER_DATA = "DIV2K, BSD500, Flickr2K and WED"
 
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
@@ -119,10 +112,8 @@ class Network:
         return f"{'-'.join(map(str, self.widths))}, {self.blocks} block{plural} per scale{own}"
 
 
-PAPER_NETWORK = Network(widths=(64, 128, 256, 512), blocks=4)
-PAPER_BUDGETS = {"pnpreg": Budget(steps=800_000, batch=16, crop=128)} | {
-    stage: Budget(steps=78_750, batch=16, crop=128) for stage in ("mtdeq", "rg1", "deqgd", "rerg")
-}
+PAPER_NETWORK = Network(widths=paper.WIDTHS, blocks=paper.BLOCKS)
+PAPER_BUDGETS = {stage: Budget(**budget) for stage, budget in paper.BUDGETS.items()}
 
 
 @dataclass(frozen=True)
@@ -156,11 +147,11 @@ class Stage:
     @property
     def departure(self) -> str:
         """``""`` or the loud words for what is unlike the paper."""
-        paper = PAPER_BUDGETS.get(self.name)
-        if self.budget is None or paper is None or (self.budget == paper and not self.before):
+        theirs = PAPER_BUDGETS.get(self.name)
+        if self.budget is None or theirs is None or (self.budget == theirs and not self.before):
             return ""
         pixels = self.budget.pixels + sum(budget.pixels for _, budget in self.before)
-        return "SHORTER TRAINING" if pixels < paper.pixels else "OTHER TRAINING"
+        return "SHORTER TRAINING" if pixels < theirs.pixels else "OTHER TRAINING"
 
     def __str__(self) -> str:
         facts = [f"weights given, {self.given}"] if self.given else []
@@ -172,8 +163,8 @@ class Stage:
         if self.muon:
             facts.append("inner convolutions by Muon")
         published = "given" if self.name == "denoiser" else "not in the paper"
-        paper = PAPER_BUDGETS.get(self.name, published)
-        return f"{self.name}: {', '.join(facts)} (the paper: {paper})"
+        theirs = PAPER_BUDGETS.get(self.name, published)
+        return f"{self.name}: {', '.join(facts)} (the paper: {theirs})"
 
 
 @dataclass(frozen=True)
@@ -211,9 +202,10 @@ class Provenance:
         """Where this run is not the paper's, loudest first; one sentence each, perhaps none."""
         told = [f"{stage.departure}: {stage}." for stage in self._told() if stage.departure]
         return [*self._other_test_set(), *self._other_descent(), *self._other_network(), *told] + [
-            f"OTHER TRAINING DATA of {data}; the paper: {PAPER_DATA}, {PAPER_IMAGES} images."
+            f"OTHER TRAINING DATA of {data}; the paper: {paper.TRAINING_DATA}, "
+            f"{paper.IMAGES} images."
             for images, data in self._training_data()
-            if images != PAPER_IMAGES
+            if images != paper.IMAGES
         ]
 
     def brief(self) -> list[str]:
@@ -236,31 +228,31 @@ class Provenance:
                 f"STAND-IN TEST SET: {self.test_set} instead of {self.stand_in_for}; "
                 "these numbers cannot be compared with the paper's."
             ]
-        if self.test_set != PAPER_TEST_SET:
-            return [f"OTHER TEST SET: {self.test_set}; the paper's values are on Set5."]
+        if self.test_set != paper.TEST_SET:
+            return [f"OTHER TEST SET: {self.test_set}; the paper's values are on {paper.TEST_SET}."]
         return []
 
     def _other_descent(self) -> list[str]:
         """One sentence where the solver is another, or else one for each setting."""
         start = f"completion starts from {self.x0} pixels instead of grey ones"
-        if self.solver != PAPER_SOLVER:
+        if self.solver != paper.SOLVER:
             said = [
-                f"{self.solver} instead of {PAPER_SOLVER}",
-                f"{self.iterations} iterations at most instead of {PAPER_ITERATIONS}",
+                f"{self.solver} instead of {paper.SOLVER}",
+                f"{self.iterations} iterations at most instead of {paper.ITERATIONS}",
             ]
             if self.tolerance is not None:
                 said.append(f"until eight steps move an image by less than {self.tolerance:g}")
             if self.average:
                 said.append("results are means of the last eight iterates")
-            if self.x0 != PAPER_START:
+            if self.x0 != paper.START:
                 said.append(start)
             return [f"OTHER SOLVER of gradient descent: {', '.join(said)}."]
         said = []
-        if self.iterations != PAPER_ITERATIONS:
-            word = "FEWER" if self.iterations < PAPER_ITERATIONS else "MORE"
+        if self.iterations != paper.ITERATIONS:
+            word = "FEWER" if self.iterations < paper.ITERATIONS else "MORE"
             said.append(
                 f"{word} ITERATIONS of gradient descent: {self.iterations} "
-                f"instead of {PAPER_ITERATIONS}."
+                f"instead of {paper.ITERATIONS}."
             )
         if self.tolerance is not None:
             said.append(
@@ -273,7 +265,7 @@ class Provenance:
                 "AVERAGED ITERATES: the results of gradient descent are means of the last eight "
                 "iterates; the paper's are last iterates."
             )
-        if self.x0 != PAPER_START:
+        if self.x0 != paper.START:
             said.append(f"OTHER START: {start}.")
         return said
 
@@ -289,19 +281,19 @@ class Provenance:
         steps: dict[str, list[tuple[str, int, int]]] = {}
         for stage in self._told():
             if stage.departure and stage.budget:
-                paper = PAPER_BUDGETS[stage.name].steps
+                theirs = PAPER_BUDGETS[stage.name].steps
                 steps.setdefault(stage.departure, []).append(
-                    (stage.name, stage.budget.steps, paper)
+                    (stage.name, stage.budget.steps, theirs)
                 )
         said = []
         for word, stages in steps.items():
             ours = ", ".join(f"{name} {n:,}" for name, n, _ in stages)
-            papers = " or ".join(dict.fromkeys(f"{paper:,}" for *_, paper in stages))
+            papers = " or ".join(dict.fromkeys(f"{theirs:,}" for *_, theirs in stages))
             said.append(f"{word}: {ours} steps; the paper: {papers}.")
-        images = dict.fromkeys(f"{n:,}" for n, _ in self._training_data() if n != PAPER_IMAGES)
+        images = dict.fromkeys(f"{n:,}" for n, _ in self._training_data() if n != paper.IMAGES)
         if images:
             ours = " or ".join(images)
-            said.append(f"OTHER TRAINING DATA: {ours} images; the paper: {PAPER_IMAGES:,}.")
+            said.append(f"OTHER TRAINING DATA: {ours} images; the paper: {paper.IMAGES:,}.")
         return said
 
     def lines(self) -> list[str]:
@@ -309,7 +301,7 @@ class Provenance:
         agreeing = []
         if not self.stand_in_for:
             agreeing.append(f"Test set: {self.test_set} (digest {self.test_set_digest}).")
-        if self.iterations == PAPER_ITERATIONS:
+        if self.iterations == paper.ITERATIONS:
             agreeing.append(f"Iterations of gradient descent: {self.iterations}.")
         if self.network == PAPER_NETWORK:
             agreeing.append(f"Network: {self.network}.")
@@ -317,7 +309,7 @@ class Provenance:
         agreeing += [
             f"Training data of {data}."
             for images, data in self._training_data()
-            if images == PAPER_IMAGES
+            if images == paper.IMAGES
         ]
         versions = ", ".join(f"{name} {version}" for name, version in self.versions)
         return [
@@ -579,8 +571,8 @@ def _fixed_points(card: ModelCard) -> str:
     settings = card.equilibrium or {}
     said = [_way_to_fixed_points(settings)] if settings else []
     of_g = (card.options or {}).get("gradient_descent") is not None
-    solver = settings.get("solver", PAPER_SOLVER)
-    if of_g and solver != PAPER_SOLVER:
+    solver = settings.get("solver", paper.SOLVER)
+    if of_g and solver != paper.SOLVER:
         said.append(f"those of g by {solver}")
     if of_g and settings.get("backward_map", "gradient") != "gradient":
         said.append("back-propagation through the semi-implicit step")
@@ -596,8 +588,8 @@ def _way_to_fixed_points(settings: Mapping[str, Any]) -> str:
             f"fixed points by iterates kept for {keep['visits']} updates, {keep['first_steps']} "
             f"steps in the first and {keep['steps']} in each later one"
         )
-    most = settings.get("max_iterations", PAPER_FIXED_POINT_ITERATIONS)
-    if most == PAPER_FIXED_POINT_ITERATIONS:
+    most = settings.get("max_iterations", paper.FIXED_POINT_ITERATIONS)
+    if most == paper.FIXED_POINT_ITERATIONS:
         return ""
     return f"fixed points after {most} iterations at most"
 

@@ -21,9 +21,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from tabulate import tabulate
 
+from rglib import paper
 from rglib.plan.acceleration import SOLVERS, copy_name, solver_of
 from rglib.records.columns import COLUMN_DESCRIPTIONS
-from rglib.records.provenance import PAPER_START, Provenance
+from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
     MINUS,
     ResultsError,
@@ -282,7 +283,7 @@ def of_both_solvers(provenance: Provenance, *, steps: Mapping[str, int]) -> Prov
         iterations=steps["adam"],
         tolerance=None,
         average=False,
-        x0=PAPER_START,  # what differs between the solvers is said in the text
+        x0=paper.START,  # what differs between the solvers is said in the text
     )
 
 

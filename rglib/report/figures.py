@@ -22,16 +22,14 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 from PIL import Image
 
+from rglib import paper
 from rglib.files import replacing
 from rglib.records.provenance import Provenance, write_record
 from rglib.report.evaluations import ResultsError, problem_title
 from rglib.report.job import Job
 from rglib.report.results import results_of
 
-FIGURE_1_PROBLEMS = ("sr3_gaussian_n0.01", "completion90", "deblur_s2.0")
-FIGURE_1_IMAGE = "butterfly"
 FIGURE_1_CROP = 96  # pixels
-FIGURE_2_PROBLEM = "completion90"
 DEEPEST_DB = 3.0  # under the start; a curve that diverges leaves the axes instead of flattening all
 
 CM = 1 / 2.54  # inches
@@ -111,7 +109,7 @@ def fig2(
     *,
     labels: Mapping[str, str],
     provenance: Provenance,
-    problem: str = FIGURE_2_PROBLEM,
+    problem: str = paper.FIGURE_2_PROBLEM,
 ) -> Figure:
     """Draw the mean PSNR over the iterations of gradient descent.
 
@@ -170,7 +168,7 @@ def fig1(
     images: Path,
     labels: Mapping[str, str],
     provenance: Provenance,
-    problems: Sequence[str] = FIGURE_1_PROBLEMS,
+    problems: Sequence[str] = paper.FIGURE_1_PROBLEMS,
     views: Mapping[str, View] | None = None,
 ) -> Figure:
     """Draw crops of the restored images, one row per problem.
@@ -185,8 +183,8 @@ def fig1(
         labels: readable names of the methods to draw, by id, in the order of the columns.
         provenance: what made the images; goes to the foot.
         problems: ids of the problems; those without results are left out.
-        views: crops by problem id. By default the centre of `FIGURE_1_IMAGE`, or of the first
-            image where the test set has none of that name.
+        views: crops by problem id. By default the centre of `rglib.paper.FIGURE_1_IMAGE`, or of
+            the first image where the test set has none of that name.
 
     Raises:
         ResultsError: none of the problems has results, or an image is missing or too small.
@@ -294,7 +292,7 @@ def write_foot(figure: Figure, text: str) -> None:
 
 def _default_view(results: pd.DataFrame) -> View:
     names = list(dict.fromkeys(results["image"]))
-    image = FIGURE_1_IMAGE if FIGURE_1_IMAGE in names else names[0]
+    image = paper.FIGURE_1_IMAGE if paper.FIGURE_1_IMAGE in names else names[0]
     sizes = results.loc[results["image"] == image, ["height", "width"]]
     return View(image, size=min(FIGURE_1_CROP, int(sizes.min().min())))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rglib import paper
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
@@ -17,7 +18,7 @@ from rglib.training.objectives.losses import (
 class Denoising:
     """The Gaussian denoiser, as in KAIR: L1 of P(x_hat + s n, s) - x_hat, s ~ U[0, sigma_max]."""
 
-    sigma_max: float = 50 / 255
+    sigma_max: float = paper.NOISE_MAX
     learns: tuple[str, ...] = ("P",)
     uses: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rglib import paper
 from rglib.core.fixed_point import (
     Adam,
     KeepableSolver,
@@ -81,14 +82,14 @@ class Equilibrium:
     link: float | None = None
     forward_backward: float | None = None
     gradient_descent: float | None = None
-    eta_fb: float = 0.49
-    eta_gd: float = 0.05
+    eta_fb: float = paper.ETA_FB
+    eta_gd: float = paper.ETA_GD
     stop: StoppingRule = field(default_factory=StoppingRule)
     link_variance: Literal["theorem", "literal"] = "theorem"
     backward_terms: int = 0
     backward_map: Literal["gradient", "semi_implicit"] = "gradient"
     loss: Literal["mean_square", "log_mean_square"] = "mean_square"
-    solver: Solver[Any] = field(default_factory=lambda: Adam(lr=0.05))
+    solver: Solver[Any] = field(default_factory=lambda: Adam(lr=paper.ETA_GD))
     x0: Literal["test", "adjoint"] = "test"
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rglib import paper
 from rglib.core.maps import link_residual
 from rglib.training.objectives.losses import (
     Batch,
@@ -33,7 +34,7 @@ class PnPReG:
     """
 
     link: float = 0.004
-    sigma_max: float = 50 / 255
+    sigma_max: float = paper.NOISE_MAX
     probe_noise: float = 0.0
     learns: tuple[str, ...] = ("P", "G")
     uses: tuple[str, ...] = ()
