@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from rglib import paper
 from rglib.core.operators import BLUR_SIZE, Blur, Downsample, Mask, Operator
+from rglib.core.units import on_unit_scale
 from rglib.extensions import make
 
 UNKNOWN_PIXEL = 0.5  # where completion starts from
@@ -380,15 +381,16 @@ class TrainingDistribution:
     @staticmethod
     def of(training_problems: Mapping[str, Any]) -> TrainingDistribution:
         """From the section ``training_problems`` of the configuration."""
+        section = on_unit_scale(training_problems)
         return TrainingDistribution(
-            sigma_max=training_problems["sigma_max_255"] / 255,
-            sigma_min=training_problems["sigma_min_255"] / 255,
-            noise=training_problems["noise"],
-            sigma_b_max=training_problems["sigma_b_max"],
-            factors=tuple(training_problems["factors"]),
-            kernels=tuple(training_problems["kernels"]),
-            drop_max=training_problems["drop_max"],
-            shared_masks=training_problems["shared_masks"],
+            sigma_max=section["sigma_max"],
+            sigma_min=section["sigma_min"],
+            noise=section["noise"],
+            sigma_b_max=section["sigma_b_max"],
+            factors=tuple(section["factors"]),
+            kernels=tuple(section["kernels"]),
+            drop_max=section["drop_max"],
+            shared_masks=section["shared_masks"],
         )
 
     def draw(self, randomness: Randomness) -> Degradation:

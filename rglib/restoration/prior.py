@@ -42,7 +42,7 @@ from rglib.files import file_digest
 from rglib.plan.ablations import overlaid
 from rglib.plan.roles import ROLE
 from rglib.progress import progress as shown_progress
-from rglib.restoration.restorers import restorer
+from rglib.restoration.restorers import admm_schedule, restorer
 from rglib.restoration.weights_folder import Config, Models
 
 
@@ -131,8 +131,7 @@ class Prior:
         table = self._degradation(like)
         made = restorer(self.algorithm, like, self.network, self.settings, degradation=table)
         if isinstance(made, PnPADMM):
-            last = self.settings["admm"][table.task]["sigma_last_255"] / 255
-            schedule = replace(made.schedule, sigma_last=max(last, problem.sigma))
+            schedule = admm_schedule(self.settings, table.task, sigma=problem.sigma)
             return replace(made, schedule=schedule)
         assert isinstance(made, GradientDescent)  # the only other algorithm
         if self.s is not None:

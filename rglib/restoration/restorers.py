@@ -14,6 +14,7 @@ from torch import Tensor
 from rglib.core.algorithms import ADMMSchedule, GradientDescent, PnPADMM, Record, Start
 from rglib.core.fixed_point import solver_named
 from rglib.core.problems import PROBLEMS, Degradation, Observation
+from rglib.core.units import on_unit_scale
 
 Config = Mapping[str, Any]
 
@@ -61,28 +62,33 @@ def restorer(
 def _pnp_admm(
     problem_id: str, network: torch.nn.Module, config: Config, degradation: Degradation
 ) -> PnPADMM:
-    schedule = config["admm"][degradation.task]
     return PnPADMM(
         network,
-        ADMMSchedule(
-            iterations=schedule["iterations"],
-            sigma_first=schedule["sigma_first_255"] / 255,
-            sigma_last=max(schedule["sigma_last_255"] / 255, degradation.sigma),
-            sigma_min=config["admm"]["sigma_min_255"] / 255,
-        ),
+        admm_schedule(config, degradation.task, sigma=degradation.sigma),
         ensemble=config["evaluation"]["ensemble"],
         x0=_start(config),
+    )
+
+
+def admm_schedule(config: Config, task: str, *, sigma: float) -> ADMMSchedule:
+    """The course of PnP-ADMM for a task, which ends no lower than at the noise std sigma."""
+    admm, course = on_unit_scale(config["admm"]), on_unit_scale(config["admm"][task])
+    return ADMMSchedule(
+        iterations=course["iterations"],
+        sigma_first=course["sigma_first"],
+        sigma_last=max(course["sigma_last"], sigma),
+        sigma_min=admm["sigma_min"],
     )
 
 
 def _gradient_descent(
     problem_id: str, network: torch.nn.Module, config: Config, degradation: Degradation
 ) -> GradientDescent:
-    problem = config["problems"][problem_id]
+    problem = on_unit_scale(config["problems"][problem_id])
     return GradientDescent(
         network,
         solver=solver_named(config["evaluation"]["solver"], lr=problem["lr"]),
-        s=problem["s_255"] / 255,
+        s=problem["s"],
         iterations=config["evaluation"]["iterations"],
         ensemble=config["evaluation"]["ensemble"],
         tile_above=config["evaluation"]["tile_above"],

@@ -7,6 +7,7 @@ import torch
 
 from rglib.core.devices import device_named
 from rglib.core.networks import load_frozen
+from rglib.core.units import from_255
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
@@ -25,7 +26,7 @@ table = measure_all(
     P,
     G,
     read_test_images(Manifest.read(Path(snakemake.input.test_set))),
-    sigmas={problem_id: s / 255 for problem_id, s in params.s_255.items()},
+    sigmas={problem_id: from_255(s) for problem_id, s in params.s_255.items()},
     crop=params.bound["crop"],
     search=Search.of(params.bound, params.equilibrium),
     device=on,

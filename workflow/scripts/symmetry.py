@@ -7,6 +7,7 @@ import torch
 
 from rglib.core.devices import device_named
 from rglib.core.networks import load_frozen
+from rglib.core.units import from_255
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
@@ -20,7 +21,7 @@ params, on = snakemake.params, device_named(snakemake.config["device"])
 table = measure_all(
     load_frozen("G", Path(snakemake.input.G), network=params.network, device=on),
     read_test_images(Manifest.read(Path(snakemake.input.test_set))),
-    weights={problem_id: s / 255 for problem_id, s in params.s_255.items()},
+    weights={problem_id: from_255(s) for problem_id, s in params.s_255.items()},
     study=Study.of(params.symmetry),
     device=on,
 )
