@@ -26,7 +26,7 @@ from benchmarks.timing import Work, in_turns, ratio, seconds
 from rglib import paper
 from rglib.core.fixed_point import Adam, Map, SemiImplicit, StoppingRule
 from rglib.core.problems import Deblurring, Degradation, Randomness, TrainingDistribution
-from rglib.records.provenance import PAPER_NETWORK, Network
+from rglib.records.provenance import PAPER_NETWORK, NetworkSize
 from rglib.training.objectives.equilibrium import Equilibrium
 from rglib.training.objectives.losses import Batch, Statistic
 
@@ -103,14 +103,14 @@ def measure(setup: Setup) -> list[Row]:
     ]
 
 
-def _extent(size: Network, setup: Setup) -> tuple[Case, int]:
+def _extent(size: NetworkSize, setup: Setup) -> tuple[Case, int]:
     """The batch, and the iterations of a fixed point."""
     if setup.quick:
         return Case(2, 32), 3
     return (Case(1, 64), 10) if size == PAPER_NETWORK else (Case(8, 64), 50)
 
 
-def _measure(name: str, objective: Equilibrium, size: Network, setup: Setup) -> list[Row]:
+def _measure(name: str, objective: Equilibrium, size: NetworkSize, setup: Setup) -> list[Row]:
     case, iterations = _extent(size, setup)
     x_hat = case.images().to(setup.device)
     equal = of_length(objective, iterations)

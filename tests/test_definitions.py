@@ -387,7 +387,7 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
         ("rglib/core/networks.py", "DRUNet.unet"): trainings() | with_networks,
         ("rglib/training/stage.py", "_health_images"): trainings(),
         ("rglib/training/diagnostics.py", "Health.__call__"): trainings(),
-        ("rglib/training/factory.py", "_denoising"): trainings("denoiser"),
+        ("rglib/training/objectives/denoising.py", "Denoising.__call__"): trainings("denoiser"),
         ("rglib/training/objectives/pnpreg.py", "PnPReG.__call__"): trainings("pnpreg"),
         ("rglib/core/algorithms.py", "PnPADMM.restore"): by_admm | tuned,
         ("rglib/restoration/restorers.py", "_gradient_descent"): descent
@@ -397,9 +397,9 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
         )
         | {job for job in descent if not job.endswith("-adam")}
         | of("tune_target") - tuned,
-        ("rglib/studies/acceleration.py", "measure"): of("acceleration_in_training"),
+        ("rglib/studies/acceleration.py", "compare_solvers"): of("acceleration_in_training"),
         ("rglib/studies/tuning.py", "tune"): of("tune_target"),
-        ("rglib/studies/theorem1.py", "measure"): of("bound_of_method"),
+        ("rglib/studies/theorem1.py", "both_sides"): of("bound_of_method"),
         ("rglib/data/images.py", "build_store"): of("store"),
         ("rglib/data/download.py", "download"): of("dataset", "test_set"),
     }

@@ -173,10 +173,10 @@ def test_the_stages_are_the_workflows_in_their_order(project):
     assert rerg.shared["equilibrium"]["keep"]["batches"] == 64
     assert rerg.entry["budget"]["minutes"] == 3.5 and rerg.precision == "bfloat16"
     for settings in plan.stages:
-        stage = quarter.factory.stage(
+        recipe = quarter.factory.recipe(
             {**settings.entry, "log": settings.log}, settings.shared, seed=settings.seed
         )
-        assert isinstance(stage.schedule, Cosine) and stage.minutes
+        assert isinstance(recipe.schedule, Cosine) and recipe.minutes
 
 
 def test_networks_go_on_as_long_as_a_training_needs_them(project, tmp_path):

@@ -349,8 +349,8 @@ def outcome(
 ) -> Outcome:
     """Of a stage's objective with the tested networks, the draws being the CPU's everywhere."""
     entry = {**settings.entry, "log": settings.log}
-    stage = factory.stage(entry, settings.shared, seed=settings.seed)
-    objective = stage.objective
+    recipe = factory.recipe(entry, settings.shared, seed=settings.seed)
+    objective = recipe.objective
     models = Models.open()
     size = models.card(TESTED).network
     networks = {}
@@ -358,7 +358,7 @@ def outcome(
         weights = models.folder / f"{TESTED}_{role}.safetensors"
         network = load_trainable(role, weights, network=size, arithmetic=arithmetic)
         networks[role] = network.to(device)
-    kept = KeptIterates(Keep(first_steps=8)) if stage.keep else None
+    kept = KeptIterates(Keep(first_steps=8)) if recipe.keep else None
     losses = objective(networks, SameDraws(x_hat.to(device), step, settings.seed, kept=kept))
     losses.total.backward()
     learned = [p for role in objective.learns for p in networks[role].parameters()]
@@ -425,7 +425,7 @@ def train_stage(
     card = STATES.card(settings.name)
     files = files_of(settings, plan.starts[settings.name])
     run = trainer(settings, files)
-    run.stage = replace(run.stage, checkpoint_seconds=CHECKPOINT_SECONDS)
+    run.recipe = replace(run.recipe, checkpoint_seconds=CHECKPOINT_SECONDS)
     if card:
         run.take_up(
             STATES.roles(settings.name),

@@ -18,7 +18,7 @@ from jsonschema.validators import extend
 
 from rglib.data.datasets import CATALOGUE, FOLDER_PREFIX, printable
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
-from rglib.plan.ablations import active, expanded, overlaid
+from rglib.plan.ablations import active, including_ablations, overlaid
 from rglib.plan.roles import INITIALISATIONS, LEARNS, ROLE, ROLES, SECTIONS, TERMS, USES
 
 Config = Mapping[str, Any]
@@ -98,7 +98,7 @@ def _in_ablations(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake
     for name in active(config):
         if name in config["stages"] or name in config["methods"]:
             yield _refused(("ablations", name), name, "a name that no stage and no method has")
-    for mistake in _mistakes(expanded(config), schema):
+    for mistake in _mistakes(including_ablations(config), schema):
         section, *rest = mistake.key
         if section in ("stages", "methods"):
             ablation, *place = rest

@@ -96,7 +96,7 @@ class MixedError(ValueError):
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSize:
     """Size of a DRUNet: channels per scale and residual blocks per scale.
 
     ``own`` are the roles that a class of one's own has instead, with its ``module:Class``.
@@ -112,12 +112,12 @@ class Network:
         return f"{'-'.join(map(str, self.widths))}, {self.blocks} block{plural} per scale{own}"
 
 
-PAPER_NETWORK = Network(widths=paper.WIDTHS, blocks=paper.BLOCKS)
+PAPER_NETWORK = NetworkSize(widths=paper.WIDTHS, blocks=paper.BLOCKS)
 PAPER_BUDGETS = {stage: Budget(**budget) for stage, budget in paper.BUDGETS.items()}
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainedStage:
     """One training stage as its model card tells it.
 
     ``given`` names weights that were not trained in this run; ``fixed_points`` says what of the
@@ -185,8 +185,8 @@ class Provenance:
     test_set: str
     test_set_digest: str
     stand_in_for: str | None
-    network: Network
-    stages: tuple[Stage, ...]
+    network: NetworkSize
+    stages: tuple[TrainedStage, ...]
     solver: str
     iterations: int
     tolerance: float | None
@@ -348,7 +348,7 @@ class Provenance:
     def _seeds(self) -> str:
         return f"seed{'' if len(self.seeds) == 1 else 's'} {', '.join(map(str, self.seeds))}"
 
-    def _told(self) -> list[Stage]:
+    def _told(self) -> list[TrainedStage]:
         """The stages to describe: what is said of one holds for its copies."""
         return [stage for stage in self.stages if not stage.is_copy]
 
@@ -416,7 +416,7 @@ def make_provenance(
         test_set=_title(test_set),
         test_set_digest=digest_of_images(_get(test_set, "test-set manifest", "images")),
         stand_in_for=_get(test_set, "test-set manifest", "stand_in_for"),
-        network=Network(
+        network=NetworkSize(
             widths=tuple(network["widths"]),
             blocks=network["blocks"],
             own=tuple((role, network[role]) for role in ("P", "G") if network.get(role)),
@@ -550,8 +550,8 @@ def _title(test_set: Mapping[str, Any]) -> str:
     return f"{title} (left out: {left_out})" if left_out else title
 
 
-def _stage(card: ModelCard) -> Stage:
-    return Stage(
+def _stage(card: ModelCard) -> TrainedStage:
+    return TrainedStage(
         name=card.stage,
         budget=card.budget,
         before=tuple((name, Budget(**budget)) for name, budget in (card.before or {}).items()),

@@ -22,7 +22,8 @@ from matplotlib.ticker import NullFormatter
 from tabulate import tabulate
 
 from rglib import paper
-from rglib.plan.acceleration import SOLVERS, copy_name, solver_of
+from rglib.plan.acceleration import SOLVERS
+from rglib.plan.names import copy_name, copy_of
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
@@ -228,7 +229,7 @@ def _compared(curves: pd.DataFrame) -> dict[str, Any]:
 def _calls_before_first_step(results: pd.DataFrame, calls_before: CallsBefore) -> pd.Series:
     """The mean over the images, for each copy and problem."""
     calls = [
-        calls_before[solver_of(copy)](height, width)
+        calls_before[copy_of(copy)[1]](height, width)
         for copy, height, width in results[["method", "height", "width"]].to_numpy()
     ]
     groups = results.assign(calls=calls).groupby(["method", "problem_id"])

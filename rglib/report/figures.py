@@ -76,7 +76,7 @@ STYLE: dict[RcKeyType, Any] = {
 
 
 @dataclass(frozen=True)
-class View:
+class Crop:
     """A square crop of an image of the test set, in pixels of the ground truth.
 
     ``top`` and ``left`` are that of the centred crop where they are None.
@@ -169,7 +169,7 @@ def fig1(
     labels: Mapping[str, str],
     provenance: Provenance,
     problems: Sequence[str] = paper.FIGURE_1_PROBLEMS,
-    views: Mapping[str, View] | None = None,
+    views: Mapping[str, Crop] | None = None,
 ) -> Figure:
     """Draw crops of the restored images, one row per problem.
 
@@ -192,7 +192,7 @@ def fig1(
     drawn = [problem for problem in problems if problem in set(results["problem_id"])]
     if not drawn:
         raise ResultsError(f"no result on {', '.join(problems)}: figure 1 has nothing to show")
-    default = _default_view(results)
+    default = _default_crop(results)
     columns, rows = 2 + len(labels), len(drawn)
     side, top, gap, foot = 0.95 * CM, 0.45 * CM, 0.55 * CM, 0.55 * CM  # the gap holds the PSNR
     panel = (TEXT_WIDTH - side) / columns
@@ -290,11 +290,11 @@ def write_foot(figure: Figure, text: str) -> None:
     foot.set_text("\n".join(lines))
 
 
-def _default_view(results: pd.DataFrame) -> View:
+def _default_crop(results: pd.DataFrame) -> Crop:
     names = list(dict.fromkeys(results["image"]))
     image = paper.FIGURE_1_IMAGE if paper.FIGURE_1_IMAGE in names else names[0]
     sizes = results.loc[results["image"] == image, ["height", "width"]]
-    return View(image, size=min(FIGURE_1_CROP, int(sizes.min().min())))
+    return Crop(image, size=min(FIGURE_1_CROP, int(sizes.min().min())))
 
 
 def _panels(

@@ -20,9 +20,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from rglib.core.algorithms import GradientDescent
 from rglib.core.metrics import SSIM_WINDOW, psnr, ssim
 from rglib.core.networks import load_frozen, preferred_arithmetic
-from rglib.core.problems import PROBLEMS, Degradation, degradations, observe_image
+from rglib.core.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
 from rglib.core.tensors import centre, to_tensor, to_uint8
 from rglib.data.images import ImageError, read_listed, write_png
 from rglib.data.manifest import Manifest

@@ -108,7 +108,7 @@ def _change(F: Map, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(
+def both_sides(
     P: Denoiser, G: Gradient, seen: Observation, *, sigma: float, search: Search
 ) -> dict[str, Any]:
     """Both sides of Theorem 1 for one image, and how far they can be trusted; a row of the table.
@@ -165,7 +165,7 @@ def _secant(g: GradientStep, x_g: FixedPoint, x_f: FixedPoint) -> float:
     return float(change / distance)
 
 
-def measure_all(
+def both_sides_of_all(
     P: Denoiser,
     G: Gradient,
     images: Sequence[GroundTruth],
@@ -175,14 +175,14 @@ def measure_all(
     search: Search,
     device: torch.device,
 ) -> pd.DataFrame:
-    """`measure` on the centre crop of every image, for every problem; ``sigmas`` by problem id."""
+    """`both_sides` on the centre crop of every image, for every problem; ``sigmas`` by its id."""
     rows = []
     with progress("Theorem 1", total=len(sigmas) * len(images), unit="image") as advance:
         for problem_id, sigma in sigmas.items():
             for image in images:
                 advance(0, note=f"{problem_id} {image.name}")
                 seen = observe_test_image(problem_id, centre(image.pixels, crop)).to(device)
-                row = measure(P, G, seen, sigma=sigma, search=search)
+                row = both_sides(P, G, seen, sigma=sigma, search=search)
                 rows.append({"problem_id": problem_id, "image": image.name} | row)
                 LOGGER.info("%s", rows[-1])
                 advance()

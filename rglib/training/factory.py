@@ -16,18 +16,18 @@ from rglib.training.objectives.losses import Objective
 from rglib.training.objectives.pnpreg import PnPReG
 from rglib.training.objectives.residual_start import ResidualStart
 from rglib.training.objectives.score_start import ScoreStart
-from rglib.training.trainer import Cosine, Schedule, Stage, StepDecay
+from rglib.training.trainer import Cosine, Recipe, Schedule, StepDecay
 
 Config = Mapping[str, Any]
 
 
-def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
-    """A stage of training from its entry under ``stages``.
+def recipe(entry: Config, shared: Config, *, seed: int) -> Recipe:
+    """What to train and for how long, of a stage from its entry under ``stages``.
 
     ``shared`` holds the sections ``equilibrium`` and ``training_problems``, where it reads them.
     """
     optimiser, log = entry["optimiser"], entry["log"]
-    return Stage(
+    return Recipe(
         objective=objective(entry["objective"], entry["options"], shared),
         steps=entry["budget"].get("steps"),
         minutes=entry["budget"].get("minutes"),

@@ -116,16 +116,16 @@ def trainer(settings: StageSettings, files: StageFiles, *, processes: Processes 
     _check_shares(settings, processes.share.count)
     device = device_named(settings.device)
     budget = settings.entry["budget"]
-    stage = factory.stage(
+    recipe = factory.recipe(
         {**settings.entry, "log": settings.log}, settings.shared, seed=settings.seed
     )
     torch.manual_seed(settings.seed)  # for the initialisations; steps seed themselves
-    roles = (*stage.objective.learns, *stage.objective.uses)
+    roles = (*recipe.objective.learns, *recipe.objective.uses)
     networks = {role: _initial(role, settings, files, device) for role in roles}
     store = PatchStore.open(files.train)
     crops = CropSampler(store=store, crop=budget["crop"], batch=budget["batch"], seed=settings.seed)
     return Trainer(
-        stage,
+        recipe,
         networks,
         cut_where_they_fit(crops, device),
         folder=files.folder,
@@ -245,7 +245,7 @@ def overfit(
     batch = replace(run.batch(), kept=None)  # to its fixed point each time, which the loss is of
 
     def loss() -> float:
-        return run.stage.objective(run.networks, batch).total.item()
+        return run.recipe.objective(run.networks, batch).total.item()
 
     before = loss()
     for _ in range(steps):

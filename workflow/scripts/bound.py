@@ -12,7 +12,7 @@ from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
 from rglib.restoration.evaluation import read_test_images
-from rglib.studies.theorem1 import Search, measure_all
+from rglib.studies.theorem1 import Search, both_sides_of_all
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
@@ -22,7 +22,7 @@ P, G = (
     load_frozen(role, Path(snakemake.input[role]), network=params.network, device=on)
     for role in ("P", "G")
 )
-table = measure_all(
+table = both_sides_of_all(
     P,
     G,
     read_test_images(Manifest.read(Path(snakemake.input.test_set))),

@@ -9,7 +9,7 @@ from rglib.core.networks import load_trainable
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
-from rglib.studies.gradients import measure
+from rglib.studies.gradients import compare_gradients
 from rglib.studies.tuning import validation_images
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
@@ -22,7 +22,7 @@ images = validation_images(
     crop=plan["crop"],
     test_set=Manifest.read(Path(inputs.test_set)),
 )
-table = measure(G, images, eta_gd=params.eta_gd)
+table = compare_gradients(G, images, eta_gd=params.eta_gd)
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)
 write_machine(Path(snakemake.output.machine), device="cpu", code=params.code)
