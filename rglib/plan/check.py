@@ -19,7 +19,7 @@ from jsonschema.validators import extend
 from rglib.data.datasets import CATALOGUE, FOLDER_PREFIX, printable
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
 from rglib.plan.ablations import active, including_ablations, overlaid
-from rglib.plan.roles import INITIALISATIONS, LEARNS, ROLE, ROLES, SECTIONS, TERMS, USES
+from rglib.plan.roles import INITIALISATIONS, OBJECTIVES, ROLE, ROLES, SECTIONS
 
 Config = Mapping[str, Any]
 Key = tuple[str | int, ...]  # the way from the top to an entry
@@ -315,17 +315,14 @@ def learned_roles(stage: Config) -> list[str]:
     """The roles that a stage (its entry under ``stages``) trains: `learns` of its objective."""
     if is_own(stage["objective"]):
         return list(_declared(stage["objective"], "learns"))
-    if stage["objective"] != "equilibrium":
-        return list(LEARNS[stage["objective"]])
-    options = stage["options"]
-    return [role for role in TERMS if any(options.get(t) is not None for t in TERMS[role])]
+    return list(OBJECTIVES[stage["objective"]].learned(stage["options"]))
 
 
 def _used_roles(stage: Config) -> list[str]:
     """The roles that a stage needs and leaves as they are: `uses` of its objective."""
     if is_own(stage["objective"]):
         return list(_declared(stage["objective"], "uses"))
-    return list(USES.get(stage["objective"], ""))
+    return list(OBJECTIVES[stage["objective"]].uses)
 
 
 def sections_of(stage: Config) -> list[str]:
@@ -334,8 +331,8 @@ def sections_of(stage: Config) -> list[str]:
     An objective of one's own reads those that it has parameters for.
     """
     if is_own(stage["objective"]):
-        return sorted(parameters(load(stage["objective"])) & set(SECTIONS["equilibrium"]))
-    return list(SECTIONS.get(stage["objective"], ()))
+        return sorted(parameters(load(stage["objective"])) & set(SECTIONS))
+    return list(OBJECTIVES[stage["objective"]].sections)
 
 
 def _learning(config: Config, role: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from rglib.core.problems import (
     TrainingDistribution,
     observe,
 )
+from rglib.plan.roles import EQUILIBRIUM
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
@@ -96,10 +97,9 @@ class Equilibrium:
     @property
     def learns(self) -> tuple[str, ...]:
         """P where f takes part, G where the link or g does."""
-        roles = {"P": self._needs_f, "G": self.link is not None or self._needs_g}
-        return tuple(role for role, needed in roles.items() if needed)
+        return EQUILIBRIUM.learned(vars(self))
 
-    uses: tuple[str, ...] = ()
+    uses: ClassVar = EQUILIBRIUM.uses
 
     @property
     def _needs_f(self) -> bool:
