@@ -212,7 +212,7 @@ def verdicts(run, line, status):
         ("rerg_lpips", "DPIR,deblur,29.1,0.21", "DPIR,deblur,29.1,0.17", 0.0),
     ],
 )
-def test_one_number_turns_a_claim_of_ones_own(run, tmp_path, claim, old, new, margin):
+def test_one_number_turns_a_claim_of_your_own(run, tmp_path, claim, old, new, margin):
     (tmp_path / "bench.csv").write_text(BENCH.replace(old, new))
     found = verdicts(run, "bench.csv --claims claims.yaml", 1)
     assert found[claim]["holds"] is False and found[claim]["margin"] == pytest.approx(margin)

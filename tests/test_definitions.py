@@ -237,7 +237,7 @@ OWN = {
     ],
     ids=lambda change: change[0],
 )
-def test_of_ones_own_code_all_counts_that_it_imports(hashed, change):
+def test_of_your_own_code_all_counts_that_it_imports(hashed, change):
     options = {"files": OWN, "entries": "mine:Mine"}
     assert hashed(change, **options) != hashed(**options)
     beside = REACHED["a method of a class"]
@@ -313,7 +313,7 @@ def test_every_result_is_made_by_a_function_of_a_job_and_of_what_its_rule_gives(
         assert list(inspect.signature(function).parameters) == ["job", *given], reference
 
 
-def test_a_file_that_an_option_of_ones_own_names_counts(tmp_path):
+def test_a_file_that_an_option_of_your_own_names_counts(tmp_path):
     project = Project.copied(tmp_path / "project")
     shutil.copy(project / "examples/motion.py", project / "mine.py")
     with (project / "mine.py").open("a") as file:

@@ -247,7 +247,7 @@ class Inverted(Operator):
         return self
 
 
-def test_an_operator_of_ones_own_needs_to_be_told_whose_settings_to_take(load, image):
+def test_an_operator_of_your_own_needs_to_be_told_whose_settings_to_take(load, image):
     prior, problem = load("rerg"), Problem(Inverted(), 0.01)
     with pytest.raises(
         ValueError, match=r"operator like Inverted: name .* `like`, of completion80"
@@ -256,7 +256,7 @@ def test_an_operator_of_ones_own_needs_to_be_told_whose_settings_to_take(load, i
     assert prior.restore(-image, problem, like="deblur_s1.6").shape == image.shape
 
 
-def test_a_problem_and_a_network_of_ones_own_are_restored_with(
+def test_a_problem_and_a_network_of_your_own_are_restored_with(
     image, tiny_models, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(Path(__file__).parent.parent)  # where examples/ lies

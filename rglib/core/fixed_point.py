@@ -302,12 +302,12 @@ SOLVERS: dict[str, Callable[[float], Solver[Any]]] = {
 
 
 def solver_named(name: str, *, lr: float) -> Solver[Any]:
-    """The solver of a configuration: "adam" with the rate lr, "semi_implicit", or one's own.
+    """The solver of a configuration: "adam" with the rate lr, "semi_implicit", or your own.
 
-    One's own is named ``module:Class`` and given the rate if it has a parameter ``lr``.
+    Yours is named ``module:Class`` and given the rate if it has a parameter ``lr``.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     if is_own(name):
         own: Solver[Any] = make(name, {}, given={"lr": lr})

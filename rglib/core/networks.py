@@ -127,11 +127,11 @@ def build(
 ) -> nn.Module:
     """A network for the role "P" or "G" with PyTorch's default initialisation.
 
-    ``P`` and ``G`` name modules of one's own instead of the DRUNets, as ``module:Class``; of
+    ``P`` and ``G`` name modules of your own instead of the DRUNets, as ``module:Class``; of
     widths, blocks and arithmetic a class is given those that it has parameters for.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     own = {"P": P, "G": G}[role]
     if own is None:

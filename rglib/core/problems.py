@@ -248,7 +248,7 @@ class SuperResolution:
 
 @dataclass(frozen=True)
 class KernelBlur:
-    """Circular blur with a kernel of one's own (odd, odd), centred on its middle tap."""
+    """Circular blur with a kernel of your own (odd, odd), centred on its middle tap."""
 
     kernel: Tensor
     sigma: float
@@ -274,7 +274,7 @@ class KernelBlur:
 
 @dataclass(frozen=True)
 class KnownPixels:
-    """Completion with a mask of one's own, (1, 1, H, W) of ones where pixels are known."""
+    """Completion with a mask of your own, (1, 1, H, W) of ones where pixels are known."""
 
     mask: Tensor
     sigma: float = 0.0
@@ -334,11 +334,11 @@ def observe_test_image(problem_id: str, image: Tensor, *, seed: int = 0) -> Obse
 def degradations(problems: Mapping[str, Mapping[str, Any]]) -> dict[str, Degradation]:
     """The degradations of problems by id, from their entries in the configuration.
 
-    An entry with ``degradation`` is of one's own, made with its ``options``; the others are the
+    An entry with ``degradation`` is of your own, made with its ``options``; the others are the
     paper's.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     return {
         problem_id: make(entry["degradation"], entry.get("options", {}), given={})

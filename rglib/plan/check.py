@@ -186,7 +186,7 @@ def _explain(error: ValidationError, schema: Mapping[str, Any]) -> Iterator[Mist
                 yield _unknown((*key, name), known)
     elif error.validator == "required":
         missing = [name for name in error.validator_value if name not in value]
-        if "degradation" in missing:  # neither a problem of the paper nor one of one's own
+        if "degradation" in missing:  # neither a problem of the paper nor one of your own
             known = schema["properties"]["problems"]["properties"]
             yield _unknown(key, [*known, "or a problem of your own, with `degradation`"])
         else:
@@ -235,7 +235,7 @@ def _unknown(key: Key, known: Iterable[str]) -> Mistake:
     return Mistake(key, f"unknown key{closest(str(key[-1]), known)} (allowed: {', '.join(known)})")
 
 
-# --- code of one's own ----------------------------------------------------------------------------
+# --- code of your own ----------------------------------------------------------------------------
 
 
 def _own_code(config: Config) -> Iterator[Mistake]:
@@ -328,7 +328,7 @@ def _used_roles(stage: Config) -> list[str]:
 def sections_of(stage: Config) -> list[str]:
     """The sections that a stage's objective reads beside its options.
 
-    An objective of one's own reads those that it has parameters for.
+    An objective of your own reads those that it has parameters for.
     """
     if is_own(stage["objective"]):
         return sorted(parameters(load(stage["objective"])) & set(SECTIONS))

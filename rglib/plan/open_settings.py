@@ -28,7 +28,7 @@ SECTIONS = {"gradient_descent": "problems", "pnp_admm": "admm"}
 def task_of(problem_id: str, entry: Config | None = None) -> str:
     """The entry of ``admm`` for a problem: completion, deblurring or super_resolution.
 
-    ``entry`` is that of a problem of one's own, which says itself.
+    ``entry`` is that of a problem of your own, which says itself.
     """
     if entry and "degradation" in entry:
         return str(make(entry["degradation"], entry.get("options", {}), given={}).task)

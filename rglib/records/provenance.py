@@ -99,7 +99,7 @@ class MixedError(ValueError):
 class NetworkSize:
     """Size of a DRUNet: channels per scale and residual blocks per scale.
 
-    ``own`` are the roles that a class of one's own has instead, with its ``module:Class``.
+    ``own`` are the roles that a class of your own has instead, with its ``module:Class``.
     """
 
     widths: tuple[int, ...]

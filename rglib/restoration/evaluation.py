@@ -79,7 +79,7 @@ def evaluate_method(
 
     ``seed`` is that of the training, for the tables; ``network`` and ``settings`` are sections of
     the configuration, the latter those that the algorithm reads; ``problems`` says by id what
-    those of one's own are, see `rglib.core.problems.degradations`; ``code`` is the hashes of the
+    those of your own are, see `rglib.core.problems.degradations`; ``code`` is the hashes of the
     code by its entry points, for the fingerprints.
 
     Raises:

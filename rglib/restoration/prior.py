@@ -228,7 +228,7 @@ def load(
     Raises:
         ModelsError: an unknown method, or a folder without its network, card or settings.
         WeightsError: the weights cannot be read, or are not of the size that the card says.
-        ExtensionError: the card names a network of one's own that is not in the working folder.
+        ExtensionError: the card names a network of your own that is not in the working folder.
         ValueError: there is no such device or precision.
     """
     found = Models.open(None if models is None else Path(models))

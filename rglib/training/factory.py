@@ -61,10 +61,10 @@ OBJECTIVES: dict[str, Callable[[Config, Config], Objective]] = {
 
 
 def objective(name: str, options: Config, shared: Config) -> Objective:
-    """An objective from its name and options, or ``module:Class`` of one's own.
+    """An objective from its name and options, or ``module:Class`` of your own.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     if is_own(name):
         own: Objective = make(name, options, given=shared)
