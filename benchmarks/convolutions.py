@@ -26,14 +26,14 @@ from benchmarks.subjects import PRECISIONS, Case, Setup, frozen, network
 from benchmarks.table import Row
 from benchmarks.timing import Measured, Value, Work, in_turns, rate, ratio, seconds
 from rglib.core.networks import DRUNet, channels_last
-from rglib.records.provenance import PAPER_NETWORK, Network
+from rglib.records.provenance import PAPER_NETWORK, NetworkSize
 
 SECTION = "convolutions"
 Layer = nn.Conv2d | nn.ConvTranspose2d
 FORWARD, TRAINING, MATRIX = "forward", "training step", "matrix product"
 
 
-def cases(size: Network, setup: Setup) -> dict[str, Case]:
+def cases(size: NetworkSize, setup: Setup) -> dict[str, Case]:
     """What passes through a network of this size forward and in training."""
     if setup.quick:
         return {FORWARD: Case(1, 32), TRAINING: Case(2, 16)}
@@ -61,7 +61,7 @@ def measure(setup: Setup) -> list[Row]:
     ]
 
 
-def _measure(size: Network, precision: str, setup: Setup) -> list[Row]:
+def _measure(size: NetworkSize, precision: str, setup: Setup) -> list[Row]:
     planned, device = cases(size, setup), setup.device
     inputs = {kind: case.images().to(device) for kind, case in planned.items()}
     G, learning = frozen("G", size, precision, device), network("G", size, precision, device)
@@ -136,7 +136,7 @@ def matrix_product(precision: str, setup: Setup) -> Work:
 
 
 def plain_convolutions(
-    size: Network, precision: str, planned: Iterable[Case], device: torch.device
+    size: NetworkSize, precision: str, planned: Iterable[Case], device: torch.device
 ) -> dict[str, Work]:
     """A 3x3 convolution for every width, at the sizes at which the network has it."""
     works = {}

@@ -21,7 +21,7 @@ from benchmarks.timing import Work, in_turns, ratio, seconds
 from benchmarks.training import NOT_INSTALLED, OBJECTIVES, Step, of_length
 from rglib.core.fixed_point import SemiImplicit
 from rglib.core.kept import Keep, Pool
-from rglib.records.provenance import Network
+from rglib.records.provenance import NetworkSize
 from rglib.studies.fixed_points import Calls
 from rglib.training.objectives.equilibrium import Equilibrium
 from rglib.training.objectives.losses import Batch
@@ -58,7 +58,7 @@ def measure(setup: Setup) -> list[Row]:
     return [row for size in setup.networks for row in _measure(size, setup)]
 
 
-def _measure(size: Network, setup: Setup) -> list[Row]:
+def _measure(size: NetworkSize, setup: Setup) -> list[Row]:
     case = _case(size, setup)
     G = network("G", size, "bfloat16", setup.device)
     x_hat = case.images().to(setup.device)
@@ -89,7 +89,7 @@ def _an_update(times: Mapping[str, float]) -> float:
     return times["kept"] / CYCLE
 
 
-def _case(size: Network, setup: Setup) -> Case:
+def _case(size: NetworkSize, setup: Setup) -> Case:
     if setup.quick:
         return Case(2, 32)
     return Case(4, 96) if size == shipped_size() else Case(1, 64)

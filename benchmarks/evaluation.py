@@ -26,7 +26,7 @@ from rglib.core.algorithms import GradientDescent
 from rglib.core.fixed_point import Adam
 from rglib.core.metrics import ssim
 from rglib.core.problems import Observation, observe_test_image
-from rglib.records.provenance import Network
+from rglib.records.provenance import NetworkSize
 from rglib.restoration.evaluation import Curves
 
 SECTION = "evaluation"
@@ -42,7 +42,7 @@ def measure(setup: Setup) -> list[Row]:
     return [row for size in setup.networks for row in _measure(size, setup)]
 
 
-def _measure(size: Network, setup: Setup) -> list[Row]:
+def _measure(size: NetworkSize, setup: Setup) -> list[Row]:
     side = 32 if setup.quick else 256
     seen = observe_test_image(PROBLEM, middle(side)).to(setup.device)
     simple = plain.PlainDRUNet(frozen("G", size, "float32", setup.device)).to(setup.device)

@@ -38,13 +38,13 @@ def trainer(name: str, folder: Path, processes: Processes) -> Trainer:
     """A trainer of a stage of config.yaml, in float32, from the weights the project ships."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     entry = config["stages"][name]
-    stage = replace(factory.stage(entry, config, seed=0), log_every=sys.maxsize)
-    networks = {role: build(role, **config["network"]) for role in stage.objective.learns}
+    recipe = replace(factory.recipe(entry, config, seed=0), log_every=sys.maxsize)
+    networks = {role: build(role, **config["network"]) for role in recipe.objective.learns}
     for role, network in networks.items():
         load_into(network, ROOT / "weights" / f"{STARTS[role]}.safetensors")
     crops = PhotographCrops(batch=entry["budget"]["batch"], crop=entry["budget"]["crop"])
     return Trainer(
-        stage, networks, crops, folder=folder, fingerprint="", device=CPU, processes=processes
+        recipe, networks, crops, folder=folder, fingerprint="", device=CPU, processes=processes
     )
 
 

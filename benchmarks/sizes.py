@@ -17,7 +17,7 @@ from benchmarks.convolutions import forward
 from benchmarks.subjects import Case, Setup, frozen
 from benchmarks.table import Row
 from benchmarks.timing import Measured, Work, in_turns, rate, ratio, seconds
-from rglib.records.provenance import PAPER_NETWORK, Network
+from rglib.records.provenance import PAPER_NETWORK, NetworkSize
 
 SECTION = "sizes"
 
@@ -31,7 +31,7 @@ def measure(setup: Setup) -> list[Row]:
     ]
 
 
-def _measure(size: Network, precision: str, setup: Setup) -> list[Row]:
+def _measure(size: NetworkSize, precision: str, setup: Setup) -> list[Row]:
     sides, batches = _extent(size, setup)
     G = frozen("G", size, precision, setup.device)
     row = Row(SECTION, "", "", str(size), precision)
@@ -55,7 +55,7 @@ def _measure(size: Network, precision: str, setup: Setup) -> list[Row]:
     return rows
 
 
-def _extent(size: Network, setup: Setup) -> tuple[list[int], list[int]]:
+def _extent(size: NetworkSize, setup: Setup) -> tuple[list[int], list[int]]:
     """Sides of one image, and batches of images of the smallest side."""
     if setup.quick:
         return [16, 32], [1, 2]

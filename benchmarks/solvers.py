@@ -21,7 +21,7 @@ from rglib.core.fixed_point import solver_named
 from rglib.core.maps import Gradient
 from rglib.core.metrics import psnr
 from rglib.core.problems import Observation, observe_test_image
-from rglib.restoration.evaluation import restorer
+from rglib.restoration.restorers import restorer
 from rglib.restoration.weights_folder import Models
 
 SECTION = "solvers"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rglib.core.networks import DRUNet, build, for_inference, load_into
 from rglib.core.tensors import to_tensor
-from rglib.records.provenance import PAPER_NETWORK, Network
+from rglib.records.provenance import PAPER_NETWORK, NetworkSize
 from rglib.restoration.weights_folder import Models
 
 METHOD = "rerg"  # whose shipped networks are used where they are of the size asked for
@@ -36,24 +36,24 @@ class Setup:
     quick: bool
 
     @property
-    def networks(self) -> tuple[Network, ...]:
+    def networks(self) -> tuple[NetworkSize, ...]:
         """The sizes: the paper's and the embedded default's."""
         return (shipped_size(),) if self.quick else (PAPER_NETWORK, shipped_size())
 
     @property
-    def networks_in_all_precisions(self) -> list[tuple[Network, str]]:
+    def networks_in_all_precisions(self) -> list[tuple[NetworkSize, str]]:
         """Each size with each number format."""
         return [(size, precision) for size in self.networks for precision in PRECISIONS]
 
 
 @functools.cache
-def shipped_size() -> Network:
+def shipped_size() -> NetworkSize:
     """The size of the networks that come with rglib, the embedded default's."""
-    size = Models.open().card(METHOD)["network"]
-    return Network(widths=tuple(size["widths"]), blocks=size["blocks"])
+    size = Models.open().card(METHOD).network
+    return NetworkSize(widths=tuple(size["widths"]), blocks=size["blocks"])
 
 
-def network(role: str, size: Network, precision: str, device: torch.device) -> DRUNet:
+def network(role: str, size: NetworkSize, precision: str, device: torch.device) -> DRUNet:
     """A P or G to be trained: the shipped weights where they fit, else PyTorch's random ones."""
     torch.manual_seed(0)
     made = build(role, widths=size.widths, blocks=size.blocks, arithmetic=PRECISIONS[precision])
@@ -63,7 +63,7 @@ def network(role: str, size: Network, precision: str, device: torch.device) -> D
     return made.to(device)
 
 
-def frozen(role: str, size: Network, precision: str, device: torch.device) -> DRUNet:
+def frozen(role: str, size: NetworkSize, precision: str, device: torch.device) -> DRUNet:
     """The same as it is used in tests and in evaluation."""
     made = network(role, size, precision, device)
     for_inference(made, device)  # in place

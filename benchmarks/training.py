@@ -23,9 +23,10 @@ from benchmarks.plain import PlainDRUNet
 from benchmarks.subjects import Case, Setup, network
 from benchmarks.table import Row
 from benchmarks.timing import Work, in_turns, ratio, seconds
+from rglib import paper
 from rglib.core.fixed_point import Adam, Map, SemiImplicit, StoppingRule
 from rglib.core.problems import Deblurring, Degradation, Randomness, TrainingDistribution
-from rglib.records.provenance import PAPER_NETWORK, Network
+from rglib.records.provenance import PAPER_NETWORK, NetworkSize
 from rglib.training.objectives.equilibrium import Equilibrium
 from rglib.training.objectives.losses import Batch, Statistic
 
@@ -61,8 +62,7 @@ class OneProblem(TrainingDistribution):
         return self.degradation
 
 
-ETA_GD = 0.05
-_COMMON = Equilibrium(eta_gd=ETA_GD, solver=Descent(ETA_GD), distribution=OneProblem())
+_COMMON = Equilibrium(eta_gd=paper.ETA_GD, solver=Descent(paper.ETA_GD), distribution=OneProblem())
 OBJECTIVES = {
     "RG1": replace(_COMMON, link=0.1, forward_backward=1.0),
     "DEQGD": replace(_COMMON, gradient_descent=1.0),
@@ -103,14 +103,14 @@ def measure(setup: Setup) -> list[Row]:
     ]
 
 
-def _extent(size: Network, setup: Setup) -> tuple[Case, int]:
+def _extent(size: NetworkSize, setup: Setup) -> tuple[Case, int]:
     """The batch, and the iterations of a fixed point."""
     if setup.quick:
         return Case(2, 32), 3
     return (Case(1, 64), 10) if size == PAPER_NETWORK else (Case(8, 64), 50)
 
 
-def _measure(name: str, objective: Equilibrium, size: Network, setup: Setup) -> list[Row]:
+def _measure(name: str, objective: Equilibrium, size: NetworkSize, setup: Setup) -> list[Row]:
     case, iterations = _extent(size, setup)
     x_hat = case.images().to(setup.device)
     equal = of_length(objective, iterations)
@@ -121,7 +121,7 @@ def _measure(name: str, objective: Equilibrium, size: Network, setup: Setup) -> 
         "float32": Step(equal, exact, x_hat),
         "bfloat16": Step(equal, low, x_hat),
         "bfloat16, Adam, freezing": Step(
-            replace(objective, stop=resting, solver=Adam(lr=ETA_GD)), low, x_hat
+            replace(objective, stop=resting, solver=Adam(lr=paper.ETA_GD)), low, x_hat
         ),
         "bfloat16, semi_implicit, freezing": Step(
             replace(objective, stop=resting, solver=SemiImplicit()), low, x_hat

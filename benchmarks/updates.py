@@ -27,16 +27,16 @@ from rglib.core.fixed_point import SemiImplicit
 from rglib.core.kept import Keep
 from rglib.core.networks import build
 from rglib.core.problems import observe_test_image
-from rglib.records.provenance import Network
+from rglib.records.provenance import NetworkSize
 from rglib.training.objectives.denoising import Denoising
 from rglib.training.objectives.equilibrium import Equilibrium
 from rglib.training.objectives.losses import Objective
 from rglib.training.objectives.score_start import ScoreStart
-from rglib.training.trainer import Cosine, Stage, Trainer
+from rglib.training.trainer import Cosine, Recipe, Trainer
 
 SECTION = "updates"
-NETWORK = Network(widths=(64, 128, 256, 512), blocks=1)
-QUICK = Network(widths=(16, 16, 16, 16), blocks=1)
+NETWORK = NetworkSize(widths=(64, 128, 256, 512), blocks=1)
+QUICK = NetworkSize(widths=(16, 16, 16, 16), blocks=1)
 MATRIX = "matrix product"
 PLAIN, COMPILED = "update", "compiled update"
 EVALUATION = "evaluation"
@@ -147,7 +147,7 @@ def _row(name: str, setup: Setup, *, quantity: str = "", note: str = "") -> Row:
     return Row(SECTION, quantity, where, str(size), "bfloat16", note=note)
 
 
-def _extent(name: str, setup: Setup) -> tuple[Network, Case]:
+def _extent(name: str, setup: Setup) -> tuple[NetworkSize, Case]:
     _, batch, _ = OBJECTIVES[name]
     return (QUICK, Case(2, 32)) if setup.quick else (NETWORK, Case(batch, 128))
 
@@ -178,7 +178,7 @@ def trainer(name: str, setup: Setup, folder: Path, *, compiled: bool = False) ->
     if compiled:
         for network in networks.values():
             network.compile(dynamic=False)
-    stage = Stage(
+    recipe = Recipe(
         objective=objective,
         steps=10**9,
         lr=1e-5,
@@ -190,7 +190,7 @@ def trainer(name: str, setup: Setup, folder: Path, *, compiled: bool = False) ->
         log_every=10**9,
     )
     run = Trainer(
-        stage,
+        recipe,
         networks,
         PhotographCrops(case.batch, case.side),
         folder=folder,

@@ -1,4 +1,4 @@
-"""A plain stack of convolutions as the regularizing gradient: a network of one's own."""
+"""A plain stack of convolutions as the regularizing gradient: a network of your own."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""Polyak's heavy ball: a solver of one's own, on the way to x_g in training and at test time."""
+"""Polyak's heavy ball: a solver of your own, on the way to x_g in training and at test time."""
 
 from dataclasses import dataclass
 

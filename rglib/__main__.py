@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rglib.commands import UNUSABLE
+from rglib.commands import UNUSABLE, refused
 from rglib.commands.arguments import parser
 
 INTERRUPTED = 130  # as a shell reports Ctrl-C; what is written by then is whole
@@ -41,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: Sequence[str] | None) -> int:
     """Parse the arguments and run the command that they name."""
     chosen = parser().parse_args(arguments)
-    command = importlib.import_module(f"rglib.commands.{chosen.command}")
+    try:
+        command = importlib.import_module(f"rglib.commands.{chosen.command}")
+    except ModuleNotFoundError as error:
+        if (error.name or "rglib").startswith("rglib"):
+            raise
+        return refused(chosen.command, f'needs {error.name}: pip install "rglib[workflow]"')
     status: int = command.run(chosen)
     return status
 

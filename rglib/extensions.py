@@ -1,4 +1,4 @@
-"""Code of one's own, named in the configuration as ``module:Name``.
+"""Code of your own: named in the configuration as ``module:Name``.
 
 ``examples.huber:HuberDescent`` is the class ``HuberDescent`` of the file ``examples/huber.py`` in
 the working folder, where the configuration lies. Its parameters are the ``options`` that stand

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and their checksums."""
+"""Whole files or none: how they are written, and their checksums."""
 
 from __future__ import annotations
 

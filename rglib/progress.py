@@ -1,4 +1,4 @@
-"""How far long work is, and how much longer it takes: a bar on a terminal, lines in a log.
+"""Progress of long work: a bar on a terminal with the time left, lines in a log.
 
 Nothing here moves a number: a change of this module makes no result stale, see
 `rglib.records.code_hash.MODULES_WITHOUT_NUMBERS`.

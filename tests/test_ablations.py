@@ -21,7 +21,7 @@ from rglib.core.problems import (
     TrainingDistribution,
     observe,
 )
-from rglib.plan.ablations import active, expanded, left_out, overlaid, references
+from rglib.plan.ablations import active, including_ablations, left_out, overlaid, references
 from rglib.plan.check import ConfigurationError, check
 from rglib.records.provenance import configuration_hash
 from rglib.report.ablations import ablation_table, ablations_markdown, descriptions
@@ -49,7 +49,7 @@ def an_ablation(**changes):
 
 def test_an_ablation_of_training_is_a_changed_stage_and_a_method_that_uses_it():
     change = {"equilibrium": {"link_variance": "literal"}, "optimiser": {"lr": 1.0e-3}}
-    made = expanded(with_ablations({"mine": an_ablation(stage=change)}))
+    made = including_ablations(with_ablations({"mine": an_ablation(stage=change)}))
     stage, rerg = made["stages"]["mine"], DEFAULT["stages"]["rerg"]
     assert stage["equilibrium"] == {"link_variance": "literal"}
     assert stage["optimiser"] == rerg["optimiser"] | {"lr": 1.0e-3}
@@ -63,7 +63,9 @@ def test_an_ablation_of_training_is_a_changed_stage_and_a_method_that_uses_it():
 
 
 def test_an_ablation_of_the_evaluation_reuses_the_stage():
-    made = expanded(with_ablations({"mine": an_ablation(evaluation={"ensemble": False})}))
+    made = including_ablations(
+        with_ablations({"mine": an_ablation(evaluation={"ensemble": False})})
+    )
     assert made["stages"] == DEFAULT["stages"]
     assert made["methods"]["mine"]["stage"] == "rerg"
     assert made["methods"]["mine"]["evaluation"] == {"ensemble": False}
@@ -71,7 +73,7 @@ def test_an_ablation_of_the_evaluation_reuses_the_stage():
 
 def test_expanding_leaves_the_configuration_as_it_is():
     before = deepcopy(DEFAULT)
-    made = expanded(DEFAULT)
+    made = including_ablations(DEFAULT)
     assert DEFAULT == before
     assert list(made["methods"]) == [*DEFAULT["methods"], *DEFAULT["ablations"]]
     for section in ("stages", "methods"):

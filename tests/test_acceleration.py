@@ -23,8 +23,9 @@ from rglib.data.images import ImageError, write_png
 from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import file_digest
 from rglib.plan.ablations import overlaid
-from rglib.plan.acceleration import SOLVERS, copies, copy_name
+from rglib.plan.acceleration import SOLVERS, copies
 from rglib.plan.check import ConfigurationError, check
+from rglib.plan.names import copy_name
 from rglib.plan.variants import expanded
 from rglib.records.provenance import configuration_hash
 from rglib.report.acceleration import (
@@ -43,7 +44,7 @@ from rglib.report.evaluations import CURVE_COLUMNS, ResultsError, paper_problems
 from rglib.report.figures import FOOT_SIZE, save
 from rglib.restoration.evaluation import check_sizes, read_test_images
 from rglib.studies import acceleration as acceleration_training
-from rglib.studies.acceleration import CALLS_BEFORE, measure
+from rglib.studies.acceleration import CALLS_BEFORE, compare_solvers
 from rglib.training.objectives.equilibrium import Equilibrium
 from rglib.training.objectives.losses import Batch
 
@@ -198,7 +199,7 @@ def measured(G, crops, **changes):
     settings = {"batches": 2, "max_iterations": 40} | changes
     shared = {key: DEFAULT[key] for key in ("equilibrium", "training_problems")}
     on = torch.device("cpu")
-    return measure(G, crops, **settings, shared=shared, device=on, note="x_g")
+    return compare_solvers(G, crops, **settings, shared=shared, device=on, note="x_g")
 
 
 def test_the_calls_in_training_are_those_that_are_made():

@@ -20,7 +20,7 @@ from rglib.report.evaluations import ResultsError
 from rglib.report.figures import save
 from rglib.report.theorem1 import COLUMNS, FAINT, bound_figure
 from rglib.restoration.evaluation import GroundTruth
-from rglib.studies.theorem1 import Search, descend, measure, measure_all, picard
+from rglib.studies.theorem1 import Search, both_sides, both_sides_of_all, descend, picard
 
 ROOT = Path(__file__).parent.parent
 
@@ -138,7 +138,7 @@ def test_the_link_loss_vanishes_where_g_and_p_are_linked(prior, seen):
 
 def test_both_inequalities_hold_for_a_perturbed_linear_prior(prior, perturbed, seen):
     D, _, g = maps(prior, perturbed.G, seen)
-    row = measure(prior.P, perturbed.G, seen, sigma=SIGMA, search=SEARCH)
+    row = both_sides(prior.P, perturbed.G, seen, sigma=SIGMA, search=SEARCH)
     hessian = (torch.eye(N) - jacobian(g, seen.x0)) / SEARCH.eta
     x_g = torch.linalg.solve(hessian, D.A.adjoint(D.y).flatten()).view(SHAPE)
     true_contraction = torch.linalg.matrix_norm(jacobian(g, x_g), 2).item()
@@ -154,7 +154,7 @@ def test_both_inequalities_hold_for_a_perturbed_linear_prior(prior, perturbed, s
 
 def test_the_row_agrees_with_the_formula_of_the_bound(prior, perturbed, seen):
     _, f, _ = maps(prior, perturbed.G, seen)
-    row = measure(prior.P, perturbed.G, seen, sigma=SIGMA, search=SEARCH)
+    row = both_sides(prior.P, perturbed.G, seen, sigma=SIGMA, search=SEARCH)
     link = torch.tensor([row["link"]], dtype=torch.float64)
     x_f = picard(f, seen.x0, SEARCH).x
     expected = bound(link, x_f, seen.x_hat, contraction=row["contraction"])
@@ -180,7 +180,7 @@ def test_without_a_contraction_there_is_no_bound(contraction, holds):
 
 def test_where_g_repels_the_row_says_so(prior, seen):
     far = replace(SEARCH, lr=1.0)
-    row = measure(prior.P, lambda x: -3 * x, seen, sigma=SIGMA, search=far)
+    row = both_sides(prior.P, lambda x: -3 * x, seen, sigma=SIGMA, search=far)
     assert row["x_g_outcome"] == "diverged"
     assert row["x_f_outcome"] == "converged"
     assert row["contraction"] > 1 and row["assumption_holds"] is False
@@ -189,7 +189,7 @@ def test_where_g_repels_the_row_says_so(prior, seen):
 
 
 def test_where_f_diverges_only_g_is_judged(perturbed, seen):
-    row = measure(lambda z, sigma: 3 * z, perturbed.G, seen, sigma=SIGMA, search=SEARCH)
+    row = both_sides(lambda z, sigma: 3 * z, perturbed.G, seen, sigma=SIGMA, search=SEARCH)
     assert row["x_f_outcome"] == "diverged" and row["x_g_outcome"] == "converged"
     assert row["assumption_holds"] is True
     assert row["distance_g"] > 0 and math.isnan(row["link"]) and row["holds_18"] is None
@@ -212,7 +212,7 @@ def test_the_table_has_a_row_for_every_problem_and_image_and_its_columns_are_des
         {"iterations": 2, "tolerance": 1e-13, "power_iterations": 2},
         {"eta_fb": 0.49, "eta_gd": 0.05, "guard": 100.0},
     )
-    table = measure_all(
+    table = both_sides_of_all(
         tiny("P"),
         tiny("G"),
         [GroundTruth("a", pixels), GroundTruth("b", pixels.flip(-1))],

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from toys import toy_provenance
 
+from rglib import paper
 from rglib.__main__ import main
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.report.claims import CLAIM_COLUMNS, Numbers, check_claims, claims_markdown, papers_claims
 from rglib.report.evaluations import (
     CONVERGENCE_COLUMNS,
-    PAPER_METHODS,
     RESULT_COLUMNS,
     paper_problems,
     paper_tables,
@@ -20,7 +20,7 @@ from rglib.report.evaluations import (
 )
 
 ROOT = Path(__file__).parent.parent
-IDS = {name: method for method, name in PAPER_METHODS.items()}
+IDS = {name: method for method, name in paper.METHODS.items()}
 SPEEDS = {"pnpreg": 20, "rg1": 15, "deqgd": 8, "rerg": 10}  # iterations
 
 
@@ -118,7 +118,7 @@ def test_a_diverged_method_loses():
     assert checked.at["deqgd_fails", "holds"] == "yes"
     assert checked.at["deqgd_fails", "margin"] == math.inf
     assert checked.at["rg1_best_on_completion", "holds"] == "no"
-    everything = {(m, p): math.nan for m in PAPER_METHODS for p in paper_problems()}
+    everything = {(m, p): math.nan for m in paper.METHODS for p in paper_problems()}
     none_finished = check(results(everything))
     assert set(none_finished["holds"][:7]) == {"no"}
 
@@ -212,7 +212,7 @@ def verdicts(run, line, status):
         ("rerg_lpips", "DPIR,deblur,29.1,0.21", "DPIR,deblur,29.1,0.17", 0.0),
     ],
 )
-def test_one_number_turns_a_claim_of_ones_own(run, tmp_path, claim, old, new, margin):
+def test_one_number_turns_a_claim_of_your_own(run, tmp_path, claim, old, new, margin):
     (tmp_path / "bench.csv").write_text(BENCH.replace(old, new))
     found = verdicts(run, "bench.csv --claims claims.yaml", 1)
     assert found[claim]["holds"] is False and found[claim]["margin"] == pytest.approx(margin)

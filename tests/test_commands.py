@@ -127,7 +127,7 @@ def test_another_seed_is_other_noise_and_no_noise_is_none(here, run):
     assert abs(np.corrcoef((a - c).ravel(), (b - c).ravel())[0, 1]) < 0.1
 
 
-def test_a_kernel_of_ones_own_there_and_back(here, run, tiny_models):
+def test_a_kernel_of_your_own_there_and_back(here, run, tiny_models):
     kernel = np.outer([1, 2, 1], [1, 3, 5, 3, 1]).astype(float)
     np.savetxt(here / "k.csv", kernel, delimiter=",")
     done(run("degrade one.png --kernel k.csv --noise 0 -o y.npy"))

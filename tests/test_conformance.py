@@ -11,8 +11,9 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from rglib import paper
 from rglib.__main__ import main
-from rglib.conformance.cases import DEGRADATIONS, ETA_FB, ETA_GD, LOPSIDED
+from rglib.conformance.cases import DEGRADATIONS, LOPSIDED
 from rglib.conformance.checks import CHECKS, Status
 from rglib.conformance.kit import SHIPPED, Kit, as_text, conform, first_departure, make, write
 from rglib.conformance.reference import Reference
@@ -187,8 +188,8 @@ def test_the_losses_are_those_of_training(kit, name):
         link=1.0,
         forward_backward=1.0,
         gradient_descent=1.0,
-        eta_fb=ETA_FB,
-        eta_gd=ETA_GD,
+        eta_fb=paper.ETA_FB,
+        eta_gd=paper.ETA_GD,
         stop=StoppingRule(max_iterations=0),
         distribution=Distribution(),
     )
@@ -203,9 +204,9 @@ def test_the_losses_are_those_of_training(kit, name):
 
     x0, y, x_hat = seen.x0, seen.y, seen.x_hat
     found = {
-        "link": Same().loss_link(case, inputs.P, inputs.G, x0, y, ETA_FB),
-        "FB": Same().loss_fb(case, inputs.P, x0, y, x_hat, ETA_FB),
-        "GD": Same().loss_gd(case, inputs.G, x0, y, x_hat, ETA_GD),
+        "link": Same().loss_link(case, inputs.P, inputs.G, x0, y, paper.ETA_FB),
+        "FB": Same().loss_fb(case, inputs.P, x0, y, x_hat, paper.ETA_FB),
+        "GD": Same().loss_gd(case, inputs.G, x0, y, x_hat, paper.ETA_GD),
     }
     weights = [weight for network in networks.values() for weight in network.parameters()]
     for term, loss in found.items():

@@ -237,7 +237,7 @@ OWN = {
     ],
     ids=lambda change: change[0],
 )
-def test_of_ones_own_code_all_counts_that_it_imports(hashed, change):
+def test_of_your_own_code_all_counts_that_it_imports(hashed, change):
     options = {"files": OWN, "entries": "mine:Mine"}
     assert hashed(change, **options) != hashed(**options)
     beside = REACHED["a method of a class"]
@@ -313,7 +313,7 @@ def test_every_result_is_made_by_a_function_of_a_job_and_of_what_its_rule_gives(
         assert list(inspect.signature(function).parameters) == ["job", *given], reference
 
 
-def test_a_file_that_an_option_of_ones_own_names_counts(tmp_path):
+def test_a_file_that_an_option_of_your_own_names_counts(tmp_path):
     project = Project.copied(tmp_path / "project")
     shutil.copy(project / "examples/motion.py", project / "mine.py")
     with (project / "mine.py").open("a") as file:
@@ -387,19 +387,19 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
         ("rglib/core/networks.py", "DRUNet.unet"): trainings() | with_networks,
         ("rglib/training/stage.py", "_health_images"): trainings(),
         ("rglib/training/diagnostics.py", "Health.__call__"): trainings(),
-        ("rglib/training/factory.py", "_denoising"): trainings("denoiser"),
+        ("rglib/training/objectives/denoising.py", "Denoising.__call__"): trainings("denoiser"),
         ("rglib/training/objectives/pnpreg.py", "PnPReG.__call__"): trainings("pnpreg"),
         ("rglib/core/algorithms.py", "PnPADMM.restore"): by_admm | tuned,
-        ("rglib/restoration/evaluation.py", "_gradient_descent"): descent
+        ("rglib/restoration/restorers.py", "_gradient_descent"): descent
         | of("tune_target") - tuned,
         ("rglib/core/fixed_point.py", "SemiImplicit.step"): of(
             "acceleration_in_training", "symmetry_of_method"
         )
         | {job for job in descent if not job.endswith("-adam")}
         | of("tune_target") - tuned,
-        ("rglib/studies/acceleration.py", "measure"): of("acceleration_in_training"),
+        ("rglib/studies/acceleration.py", "compare_solvers"): of("acceleration_in_training"),
         ("rglib/studies/tuning.py", "tune"): of("tune_target"),
-        ("rglib/studies/theorem1.py", "measure"): of("bound_of_method"),
+        ("rglib/studies/theorem1.py", "both_sides"): of("bound_of_method"),
         ("rglib/data/images.py", "build_store"): of("store"),
         ("rglib/data/download.py", "download"): of("dataset", "test_set"),
     }

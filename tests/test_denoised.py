@@ -67,7 +67,7 @@ def test_the_denoiser_that_ships_denoises():
     from rglib.restoration.weights_folder import Models
 
     models = Models.open(Path(__file__).parents[1] / "weights")
-    P = build("P", **models.card("gauss")["network"])
+    P = build("P", **models.card("gauss").network)
     load_into(P, models.weights("gauss"))
     ramp = torch.linspace(0.2, 0.8, 64).expand(1, 3, 64, 64)
     (value,) = denoising_psnr(P, [ramp], 25, device=CPU)

@@ -34,10 +34,10 @@ from rglib.training.objectives.losses import Batch, StepRandomness
 from rglib.training.objectives.pnpreg import PnPReG
 from rglib.training.objectives.residual_start import ResidualStart
 from rglib.training.processes import ALONE, WHOLE, Group, Share
-from rglib.training.trainer import Cosine, Interrupted, Stage, Trainer
+from rglib.training.trainer import Cosine, Interrupted, Recipe, Trainer
 
 CPU = torch.device("cpu")
-STAGE = Stage(
+RECIPE = Recipe(
     objective=Denoising(),
     steps=6,
     lr=1e-3,
@@ -82,12 +82,12 @@ class HalfBlack:
         return batch
 
 
-def trainer(folder, stage=STAGE, crops=None, *, processes=ALONE):
-    roles = {*stage.objective.learns, *stage.objective.uses}
+def trainer(folder, recipe=RECIPE, crops=None, *, processes=ALONE):
+    roles = {*recipe.objective.learns, *recipe.objective.uses}
     torch.manual_seed(processes.share.index)  # the first one's networks count
     networks = {role: build(role, widths=(4, 6, 8, 8), blocks=1) for role in sorted(roles)}
     return Trainer(
-        stage,
+        recipe,
         networks,
         crops or Batches(),
         folder=folder,
@@ -136,8 +136,8 @@ def train_all(folder, group=ALONE):
     results = {}
     for name, objective in OBJECTIVES.items():
         keep = KEEP if name == "kept" else None
-        stage = replace(STAGE, objective=objective, keep=keep)
-        run = trainer(folder / name, stage, processes=group)
+        recipe = replace(RECIPE, objective=objective, keep=keep)
+        run = trainer(folder / name, recipe, processes=group)
         for role in objective.uses:
             torch.manual_seed(7)
             run.networks[role].load_state_dict(
@@ -161,7 +161,7 @@ def test_two_processes_train_what_one_does(name, trained):
     assert_close(first[name][0], weights, atol=2e-5)  # a fiftieth of a step
     assert_same_bits(second[name][0], first[name][0])
     ours, expected = pd.DataFrame(first[name][1]), pd.DataFrame(history)
-    assert list(ours) == list(expected) and len(ours) == STAGE.steps
+    assert list(ours) == list(expected) and len(ours) == RECIPE.steps
     ours, expected = (table.drop(columns="images_per_second") for table in (ours, expected))
     # from the first loss to the gradient of each term
     np.testing.assert_allclose(ours[:1], expected[:1], rtol=1e-5, atol=1e-9)
@@ -170,7 +170,7 @@ def test_two_processes_train_what_one_does(name, trained):
 
 def test_only_the_first_process_logs(trained):
     _, (first, second) = trained
-    assert all(len(history) == STAGE.steps for _, history in first.values())
+    assert all(len(history) == RECIPE.steps for _, history in first.values())
     assert not any(history for _, history in second.values())
 
 
@@ -206,7 +206,7 @@ class Watched(Equilibrium):
 def train_at_fixed_points(folder, group):
     stop = StoppingRule(max_iterations=60, tolerance=1e-4)
     objective = Watched(link=0.1, forward_backward=1.0, gradient_descent=0.1, stop=stop)
-    run = trainer(folder, replace(STAGE, objective=objective), HalfBlack(), processes=group)
+    run = trainer(folder, replace(RECIPE, objective=objective), HalfBlack(), processes=group)
     return run.run(), objective.seen
 
 
@@ -214,7 +214,7 @@ def train_at_fixed_points(folder, group):
 def test_processes_with_other_numbers_of_iterations_wait_for_one_another(tmp_path):
     (first, iterations), (second, more) = together(train_at_fixed_points, tmp_path)
     assert_same_bits(first, second)
-    assert len(iterations) == len(more) == STAGE.steps
+    assert len(iterations) == len(more) == RECIPE.steps
     unequal = np.array(iterations) != np.array(more)
     assert unequal.any(axis=0).all(), (iterations, more)  # of f and of g
 
@@ -232,7 +232,7 @@ def skip(folder, group):
     seen = {}
     for broken in ("loss", "gradient"):
         objective = SometimesOnOne(frozenset({2, 3}), broken)
-        run = trainer(folder / broken, replace(STAGE, objective=objective), processes=group)
+        run = trainer(folder / broken, replace(RECIPE, objective=objective), processes=group)
         seen[broken] = []
         for _ in range(6):
             run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0, run.processes.share))
@@ -245,7 +245,7 @@ def stop_at_step_2(folder, group):
         if step == 2 and not group.first:
             signal.raise_signal(signal.SIGTERM)
 
-    rare = replace(STAGE, checkpoint_seconds=1e9)
+    rare = replace(RECIPE, checkpoint_seconds=1e9)
     with pytest.raises(Interrupted, match="stopped at step 3"):
         trainer(folder, rare, Batches(before), processes=group).run()
 
@@ -404,8 +404,8 @@ def test_a_stopped_torchrun_leaves_a_checkpoint_and_no_process(number, files, tm
     run = stages.trainer(job.settings, files)
     step = run.checkpoints.load()["step"]
     assert f"stopped at step {step};" in said
-    shorter = replace(run.stage, steps=step)
-    run.stage = shorter
+    shorter = replace(run.recipe, steps=step)
+    run.recipe = shorter
     run.run()
     assert run.step == step and not files.folder.joinpath("checkpoints/newest.part").exists()
 

@@ -1,5 +1,6 @@
 """What the pages tell a reader to type: commands that exist, configurations that are allowed."""
 
+import importlib
 import re
 import shlex
 import sys
@@ -74,6 +75,25 @@ def test_a_configuration_is_allowed(text, monkeypatch):
     if "default-resources" in overlay:
         return  # a profile of snakemake, not a configuration
     check(overlaid(DEFAULT, overlay), SCHEMA)
+
+
+def test_the_picture_of_the_rooms_shows_the_imports_of_today(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    rooms = importlib.import_module("rooms")
+    assert rooms.TARGET.read_text(encoding="utf-8") == rooms.svg(), "run python docs/rooms.py"
+    there = {path.parent.name for path in ROOT.glob("rglib/*/__init__.py")} | {
+        path.stem for path in ROOT.glob("rglib/*.py") if not path.stem.startswith("__")
+    }
+    assert {room for row in rooms.layers() for room in row} == there == set(rooms.COLUMNS)
+
+
+def test_where_things_are_is_where_they_are():
+    text = (ROOT / "docs/where.md").read_text(encoding="utf-8")
+    places = re.findall(r"`((?:rglib|workflow|tests)/[\w./]*)`", text)
+    assert len(places) > 15
+    assert not [place for place in places if not (ROOT / place).exists()]
+    for names, file in re.findall(r"`([A-Z_]+)` (?:of|in) `(rglib/[\w/]+\.py)`", text):
+        assert re.search(rf"^{names}\b", (ROOT / file).read_text(encoding="utf-8"), re.M)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

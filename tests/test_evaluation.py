@@ -27,9 +27,9 @@ from rglib.restoration.evaluation import (
     check_sizes,
     evaluate,
     evaluate_method,
-    restorer,
     write_observation,
 )
+from rglib.restoration.restorers import restorer
 
 CPU = torch.device("cpu")
 PROBLEMS = ("completion80", "deblur_s1.6")

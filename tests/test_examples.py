@@ -96,7 +96,7 @@ def test_the_method_restores_a_photograph(finished):
     assert (finished / "restored.png").is_file()
 
 
-def test_changed_code_of_ones_own_reruns_what_depends_on_it(finished, tmp_path):
+def test_changed_code_of_your_own_reruns_what_depends_on_it(finished, tmp_path):
     report = {*REPORT, "make_tables table=3"}
     assert planned(finished) == set()
     objective = finished.copy(tmp_path / "objective")

@@ -1,4 +1,4 @@
-"""Code of one's own, named in the configuration: loaded, made, hashed, and refused in words."""
+"""Code of your own, named in the configuration: loaded, made, hashed, and refused in words."""
 
 import sys
 import textwrap
@@ -28,7 +28,7 @@ EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.yaml"))
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A function that writes a module of one's own into a fresh working folder."""
+    """A function that writes a module of your own into a fresh working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
@@ -92,7 +92,7 @@ def test_what_cannot_be_had_is_said(own, reference, options, text):
     assert text in str(error.value)
 
 
-def test_the_hash_of_ones_own_code_counts_what_it_imports_of_the_project(own, tmp_path):
+def test_the_hash_of_your_own_code_counts_what_it_imports_of_the_project(own, tmp_path):
     def hashed(mine, beside):
         own(mine)
         own(beside, name="beside.py")

@@ -13,7 +13,7 @@ from skimage.color.colorconv import xyz_from_rgb
 from toys import toy_provenance
 
 from rglib.report.evaluations import CONVERGENCE_COLUMNS, RESULT_COLUMNS, ResultsError
-from rglib.report.figures import CURVE_STYLES, FOOT_SIZE, CurveStyle, View, fig1, fig2, save
+from rglib.report.figures import CURVE_STYLES, FOOT_SIZE, Crop, CurveStyle, fig1, fig2, save
 
 LABELS = {"pnpreg": "pnpReG", "rerg": "RERG"}
 PROVENANCE = toy_provenance()
@@ -181,17 +181,17 @@ def test_fig1_takes_the_first_image_where_there_is_no_butterfly(images):
 
 
 def test_fig1_takes_views(images):
-    views = {COMPLETION: View("bird", top=3, left=4, size=16)}
+    views = {COMPLETION: Crop("bird", top=3, left=4, size=16)}
     figure = fig1(results(), images=images, labels=LABELS, provenance=PROVENANCE, views=views)
     assert [pixels.shape for pixels in shown(figure)] == [(16, 16, 3)] * 4
 
 
 def test_views_cut_where_they_say():
     pixels = np.arange(6 * 8 * 3).reshape(6, 8, 3)
-    np.testing.assert_array_equal(View("x", top=1, left=2, size=3).cut(pixels), pixels[1:4, 2:5])
-    np.testing.assert_array_equal(View("x", size=4).cut(pixels), pixels[1:5, 2:6])
+    np.testing.assert_array_equal(Crop("x", top=1, left=2, size=3).cut(pixels), pixels[1:4, 2:5])
+    np.testing.assert_array_equal(Crop("x", size=4).cut(pixels), pixels[1:5, 2:6])
     with pytest.raises(ResultsError, match=r"crop of 7 pixels .* image x of 6x8"):
-        View("x", size=7).cut(pixels)
+        Crop("x", size=7).cut(pixels)
 
 
 def test_fig1_shows_a_divergence(images):

@@ -15,9 +15,9 @@ from rglib.plan.ablations import overlaid
 from rglib.plan.check import ConfigurationError, check
 from rglib.plan.fixed_point_variants import copies
 from rglib.report.fixed_points import means, study_figure, study_markdown
-from rglib.studies.fixed_points import COLUMNS, Calls, averaged, measure
+from rglib.studies.fixed_points import COLUMNS, Calls, averaged, train_and_look
 from rglib.training.objectives.equilibrium import Equilibrium
-from rglib.training.trainer import Stage, StepDecay, Trainer
+from rglib.training.trainer import Recipe, StepDecay, Trainer
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ class Noise:
 
 @pytest.fixture
 def run(tiny, tmp_path):
-    stage = Stage(
+    recipe = Recipe(
         objective=Equilibrium(
             gradient_descent=1.0, solver=SemiImplicit(), backward_map="semi_implicit"
         ),
@@ -44,7 +44,7 @@ def run(tiny, tmp_path):
         keep=Keep(batches=2, visits=4, first_steps=5, steps=2),
     )
     networks = {"G": tiny("G")}
-    return Trainer(stage, networks, Noise(), folder=tmp_path, fingerprint="", device=CPU)
+    return Trainer(recipe, networks, Noise(), folder=tmp_path, fingerprint="", device=CPU)
 
 
 def test_calls_are_evaluations_of_an_image_in_the_mean():
@@ -58,7 +58,7 @@ def test_calls_are_evaluations_of_an_image_in_the_mean():
 def test_updates_and_calls_are_counted_and_looked_at_after_the_minutes(run):
     config = overlaid(CONFIG, {"evaluation": {"iterations": 2}})
     config |= {"training_problems": BASE["training_problems"]}
-    table = measure(
+    table = train_and_look(
         run,
         images(1),
         minutes=[0, 1e-4, 0.005],

@@ -77,7 +77,7 @@ def test_every_image_of_a_batch_has_the_same_noise_as_in_the_tables(image):
     torch.testing.assert_close(noise, posed.y - posed.physics.A(posed.x_hat), atol=1e-6, rtol=0)
 
 
-def test_another_seed_and_a_degradation_of_ones_own(image):
+def test_another_seed_and_a_degradation_of_your_own(image):
     a, b = (integration.posed("deblur_s1.6", image, seed=seed) for seed in (0, 1))
     assert not torch.equal(a.y, b.y)
     motion = KernelBlur(torch.full((1, 9), 1 / 9), sigma=0.02)

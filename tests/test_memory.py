@@ -77,7 +77,7 @@ def test_parts_need_less(tmp_path, tiny, monkeypatch):
             assert enough
 
 
-def test_a_network_of_ones_own_is_not_judged(tmp_path, monkeypatch):
+def test_a_network_of_your_own_is_not_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda _: 0)
     own = nn.Conv2d(3, 3, 3)
     check_memory(tmp_path, torch.Size((9, 9)), own, CPU, tile_above=None, advice="")

@@ -46,7 +46,7 @@ def test_shipped_networks_and_cards_belong_together():
     assert {"gauss", "mtdeq", "pnpreg"} <= set(found.available())
     for name in found.available():
         assert found.weights(name).is_file()
-        assert found.card(name)["stage"] == found.method(name)["stage"]
+        assert found.card(name).stage == found.method(name)["stage"]
 
 
 def test_settings_are_sections_of_the_configuration_as_they_are(tmp_path):

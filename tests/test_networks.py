@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from rglib import paper
 from rglib.core.networks import (
-    PAPER_BLOCKS,
-    PAPER_WIDTHS,
     ProximalOperator,
     RegularizingGradient,
     WeightsError,
     build,
     for_inference,
+    load_frozen,
     load_into,
+    load_trainable,
     load_weights,
     orthogonal_,
     preferred_arithmetic,
@@ -96,11 +97,11 @@ def test_the_papers_networks_equal_plain_drunets():
     noise_map = torch.full((1, 1, 32, 48), sigma)
     torch.manual_seed(0)
     P = ProximalOperator()
-    expected = plain_drunet(P.state_dict(), torch.cat((z, noise_map), dim=1), PAPER_BLOCKS)
+    expected = plain_drunet(P.state_dict(), torch.cat((z, noise_map), dim=1), paper.BLOCKS)
     torch.testing.assert_close(P(z, sigma), expected, rtol=1e-5, atol=1e-5)
     assert relative_error(P(z, sigma), expected) < 1e-5
     G = RegularizingGradient()
-    expected = plain_drunet(G.state_dict(), z, PAPER_BLOCKS)
+    expected = plain_drunet(G.state_dict(), z, paper.BLOCKS)
     assert relative_error(G(z), expected) < 1e-5
 
 
@@ -224,7 +225,7 @@ def test_16_bit_files_load_as_float32(tmp_path, tiny, name, dtype):
 def test_a_published_file_of_the_papers_size_loads_strictly(tmp_path, name):
     with torch.device("meta"):
         shapes = {key: tensor.shape for key, tensor in ProximalOperator().state_dict().items()}
-    assert shapes["m_head.weight"] == (PAPER_WIDTHS[0], 4, 3, 3)
+    assert shapes["m_head.weight"] == (paper.WIDTHS[0], 4, 3, 3)
     assert shapes["m_down3.4.weight"] == (512, 256, 2, 2)
     assert shapes["m_up3.0.weight"] == (512, 256, 2, 2)
     published = {key: torch.zeros(shapes[key]) for key in kair_names()}
@@ -307,3 +308,23 @@ def test_weights_of_another_network_are_refused(tmp_path, tiny, case):
     write(tmp_path / "w.pth", weights)
     with pytest.raises(WeightsError, match="weights of another network"):
         load_into(tiny("G"), tmp_path / "w.pth")
+
+
+def test_a_network_is_loaded_for_a_role_as_built_by_hand(tiny, tmp_path):
+    save_weights(tmp_path / "P.safetensors", tiny("P").state_dict())
+    z, here = torch.rand(1, 3, 16, 16), torch.device("cpu")
+    network = {"widths": [4, 6, 8, 8], "blocks": 1}
+    trainable = load_trainable("P", tmp_path / "P.safetensors", network=network)
+    assert all(p.requires_grad for p in trainable.parameters())
+    assert torch.equal(trainable(z, 0.1), tiny("P")(z, 0.1))
+    for precision, arithmetic in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        frozen = load_frozen(
+            "P", tmp_path / "P.safetensors", network=network, device=here, precision=precision
+        )
+        assert not any(p.requires_grad for p in frozen.parameters())
+        assert frozen.m_head.weight.dtype == arithmetic
+        own = build("P", **network, arithmetic=arithmetic)
+        own.load_state_dict(tiny("P").state_dict())
+        assert torch.equal(frozen(z, 0.1), for_inference(own, here)(z, 0.1))
+    with pytest.raises(WeightsError, match="sha256 is"):
+        load_trainable("P", tmp_path / "P.safetensors", network=network, sha256="0" * 64)

@@ -57,7 +57,8 @@ def test_the_conda_environment_has_the_same_packages():
     conda = {entry.name: entry.specifier for entry in conda}
     assert conda.pop("pip") == SpecifierSet()
     assert conda.pop("python") == SpecifierSet(PROJECT["requires-python"])
-    assert conda == {CONDA_NAMES.get(r.name, r.name): r.specifier for r in requirements()}
+    needed = [*requirements(), *requirements("workflow")]
+    assert conda == {CONDA_NAMES.get(r.name, r.name): r.specifier for r in needed}
 
 
 def test_snakemake_comes_from_bioconda_and_the_rest_from_conda_forge():
@@ -98,8 +99,83 @@ def test_what_is_imported_is_required():
     # an integration needs the library that it is called after, which is an extra
     optional = {path.stem for path in ROOT.glob("rglib/integrations/*.py")} - {"__init__"}
     assert optional <= PROJECT["optional-dependencies"].keys()
-    required = {r.name for r in requirements()} | optional
+    required = {r.name for r in [*requirements(), *requirements("workflow")]} | optional
     assert {names.get(name, name) for name in foreign} <= required
+
+
+# --- the base install, without the extra ----------------------------------------------------------
+
+MODULES = {"scikit-learn": "sklearn"}  # where they are not called as their packages
+OF_WORKFLOW = [MODULES.get(r.name, r.name) for r in requirements("workflow")]
+WITHOUT = """
+import sys
+
+
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+
+sys.meta_path.insert(0, Refused())
+"""
+
+
+def run_without_the_extra(code, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(names=OF_WORKFLOW) + code, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def command_without_the_extra(*arguments, cwd):
+    code = "from rglib.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    return run_without_the_extra(code, *arguments, cwd=cwd)
+
+
+def test_the_extra_brings_what_is_heavy_and_nothing_that_is_there_already():
+    heavy = {"snakemake", "pandas", "plotly", "sklearn", "tensorboard", "requests"}
+    assert heavy <= set(OF_WORKFLOW)
+    base = {r.name for r in requirements()}
+    assert not base & {r.name for r in requirements("workflow")}
+
+
+def test_a_prior_restores_with_the_base_install(tmp_path):
+    code = (
+        "import torch, rglib\n"
+        "y = torch.rand(1, 3, 8, 8)\n"
+        "prior = rglib.load('rerg').adjusted(iterations=1)\n"
+        "print(*prior.restore(y, 'sr2_bicubic_n0.01').shape)"
+    )
+    done = run_without_the_extra(code, cwd=tmp_path)
+    assert (done.returncode, done.stdout.split()) == (0, ["1", "3", "16", "16"]), done.stderr
+
+
+def test_images_are_degraded_and_restored_with_the_base_install(tmp_path):
+    Image.fromarray(skimage.data.astronaut()[:40, 160:200]).save(tmp_path / "x.png")
+    problem = ("--problem", "deblur_s1.6")
+    restored = ("--iterations", "1", "--estimate-noise", "-o", "z.png")
+    for command in (
+        ("degrade", "x.png", *problem, "-o", "y.npy"),
+        ("restore", "y.npy", *problem, *restored),
+        ("models",),
+        ("kit", "-o", "kit.safetensors"),
+    ):
+        done = command_without_the_extra(*command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "z.png").exists()
+
+
+@pytest.mark.parametrize(("command", "file"), [("claims", "tables.csv"), ("verify", "results")])
+def test_a_command_that_needs_the_extra_says_so_in_one_line(tmp_path, command, file):
+    done = command_without_the_extra(command, file, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"rglib {command}: needs ")
+    assert line.endswith(': pip install "rglib[workflow]"')
 
 
 # --- nothing points at one machine ----------------------------------------------------------------

@@ -26,8 +26,8 @@ from rglib.core.problems import (
     observe_test_image,
 )
 from rglib.plan.ablations import overlaid
-from rglib.restoration.evaluation import restorer
 from rglib.restoration.prior import nearest, observed, problem_of
+from rglib.restoration.restorers import restorer
 from rglib.restoration.weights_folder import Models
 
 METHODS = ["gauss", "mtdeq", "pnpreg", "rg1", "deqgd", "rerg"]
@@ -46,7 +46,7 @@ def load(tiny_models):
 
 
 def of_the_tables(method, problem_id, seen, tiny, tiny_models):
-    """The restoration as `rglib.restoration.evaluation` makes it for the tables."""
+    """The restoration as `rglib.restoration.restorers` makes it for the tables."""
     found = Models.open(tiny_models)
     entry = found.settings["methods"][method]
     network = tiny("P" if entry["algorithm"] == "pnp_admm" else "G")
@@ -247,7 +247,7 @@ class Inverted(Operator):
         return self
 
 
-def test_an_operator_of_ones_own_needs_to_be_told_whose_settings_to_take(load, image):
+def test_an_operator_of_your_own_needs_to_be_told_whose_settings_to_take(load, image):
     prior, problem = load("rerg"), Problem(Inverted(), 0.01)
     with pytest.raises(
         ValueError, match=r"operator like Inverted: name .* `like`, of completion80"
@@ -256,7 +256,7 @@ def test_an_operator_of_ones_own_needs_to_be_told_whose_settings_to_take(load, i
     assert prior.restore(-image, problem, like="deblur_s1.6").shape == image.shape
 
 
-def test_a_problem_and_a_network_of_ones_own_are_restored_with(
+def test_a_problem_and_a_network_of_your_own_are_restored_with(
     image, tiny_models, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(Path(__file__).parent.parent)  # where examples/ lies
@@ -268,7 +268,7 @@ def test_a_problem_and_a_network_of_ones_own_are_restored_with(
         settings["problems"] |= overlay.get("problems", {})
     (folder / "settings.json").write_text(json.dumps(settings))
     network = {"widths": [4, 6, 8, 8], "blocks": 1, **overlay["network"]}
-    (folder / "rerg.card.json").write_text(json.dumps({"network": network}))
+    (folder / "rerg.card.json").write_text(json.dumps({"stage": "rerg", "network": network}))
     G = build("G", **network)
     save_weights(folder / "rerg_G.safetensors", G.state_dict())
 

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from rglib.records import provenance
+from rglib.records.model_card import ModelCard
 from rglib.records.provenance import (
     Budget,
     MixedError,
     code_version,
     configuration_hash,
     headwords,
-    make_provenance,
     read_provenance,
     write_machine,
 )
@@ -46,6 +46,7 @@ SET5 = {"title": "Set5", "stand_in_for": None, "images": IMAGES}
 STAND_IN = {"title": "Embedded photographs", "stand_in_for": "Set5", "images": IMAGES}
 CARD = {
     "stage": "rerg",
+    "network": CONFIG["network"],
     "steps": 10,
     "batch": 4,
     "crop": 64,
@@ -54,6 +55,11 @@ CARD = {
     "device": "cpu",
 }
 PAPER_CARD = CARD | {"steps": 78_750, "batch": 16, "crop": 128, "images": 8394}
+
+
+def make_provenance(config, *, cards, test_set, machines=()):
+    read = [ModelCard.of({"network": CONFIG["network"]} | card) for card in cards]
+    return provenance.make_provenance(config, cards=read, test_set=test_set, machines=machines)
 
 
 def test_configuration_hash_counts_what_moves_numbers():

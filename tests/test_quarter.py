@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from rglib.core.networks import load_into
+from rglib.core.networks import load_trainable
 from rglib.gpu import parcel, quarter
 from rglib.gpu.parcel import PRESENT, configuration, pack, plan_of
 from rglib.gpu.travel import States, receive
@@ -116,7 +116,7 @@ def test_a_parcel_alone_trains_ten_updates_of_each_stage_and_brings_them_home(
         assert sum(one["steps"] for one in card["quarters"]) == UPDATES
         assert "".join(card["roles"]) == HOME[stage]
         for role in card["roles"]:
-            load_into(quarter.build(role, **config["network"]), states.weights(stage, role))
+            load_trainable(role, states.weights(stage, role), network=config["network"])
     ended = json.loads((records / "parts.json").read_text())
     assert set(ended.values()) == {"done"}, ended
     agreed = json.loads((records / "agree.json").read_text())["rows"]
@@ -173,10 +173,10 @@ def test_the_stages_are_the_workflows_in_their_order(project):
     assert rerg.shared["equilibrium"]["keep"]["batches"] == 64
     assert rerg.entry["budget"]["minutes"] == 3.5 and rerg.precision == "bfloat16"
     for settings in plan.stages:
-        stage = quarter.factory.stage(
+        recipe = quarter.factory.recipe(
             {**settings.entry, "log": settings.log}, settings.shared, seed=settings.seed
         )
-        assert isinstance(stage.schedule, Cosine) and stage.minutes
+        assert isinstance(recipe.schedule, Cosine) and recipe.minutes
 
 
 def test_networks_go_on_as_long_as_a_training_needs_them(project, tmp_path):

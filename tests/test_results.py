@@ -11,12 +11,12 @@ import yaml
 from test_workflow import Project
 from toys import toy_provenance
 
+from rglib import paper
 from rglib.files import replacing
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.report.evaluations import (
     CONVERGENCE_COLUMNS,
     CURVE_COLUMNS,
-    PAPER_METHODS,
     RESULT_COLUMNS,
     SPREAD_COLUMNS,
     TABLE_COLUMNS,
@@ -35,17 +35,17 @@ from rglib.report.evaluations import (
     write_text,
 )
 
-LABELS = dict(PAPER_METHODS)
+LABELS = dict(paper.METHODS)
 IMAGES = ("one", "two")
 PROVENANCE = toy_provenance("Embedded_100%")
 
 
 def evaluation(method, problems=None, *, seed=0, **changes):
     """The paper's numbers as if they were the means of ours: one image over, one under."""
-    paper = paper_tables().set_index(["method", "problem_id"])
+    theirs = paper_tables().set_index(["method", "problem_id"])
     rows = []
     for problem in problems or paper_problems():
-        published = paper.loc[(PAPER_METHODS.get(method, "RERG"), problem)]
+        published = theirs.loc[(paper.METHODS.get(method, "RERG"), problem)]
         for image, sign in zip(IMAGES, (1, -1), strict=True):
             psnr, ssim = published["psnr_db"] + sign, published["ssim"] + 0.01 * sign
             values = (20.0, 0.5, psnr, ssim, psnr + 0.5, 40, 64, "finished", 0.1, 1e-3, 1.25)
@@ -64,7 +64,7 @@ def write(frames, folder):
 def read(tmp_path):
     """Write evaluations, read them as results."""
 
-    def write_and_read(*frames, methods=tuple(PAPER_METHODS), problems=None):
+    def write_and_read(*frames, methods=tuple(paper.METHODS), problems=None):
         problems = problems or paper_problems()
         seeds = methods if isinstance(methods, dict) else {method: [0] for method in methods}
         return read_results(write(frames, tmp_path), methods=seeds, problems=problems)
@@ -73,7 +73,7 @@ def read(tmp_path):
 
 
 def all_methods():
-    return [evaluation(method) for method in PAPER_METHODS]
+    return [evaluation(method) for method in paper.METHODS]
 
 
 def diverge(frame, problem, image):
@@ -87,7 +87,7 @@ def test_results_keep_every_row_in_the_order_of_the_configuration(read):
     results = read(*reversed(all_methods()))
     assert list(results) == RESULT_COLUMNS
     assert len(results) == 6 * 12 * 2
-    assert list(dict.fromkeys(results["method"])) == list(PAPER_METHODS)
+    assert list(dict.fromkeys(results["method"])) == list(paper.METHODS)
     assert list(results["image"][:2]) == list(IMAGES)
 
 
@@ -137,9 +137,9 @@ def test_summary_is_tidy_and_equals_the_paper(read):
     np.testing.assert_allclose(summary["ssim"], summary["paper_ssim"])
     assert set(summary["seconds"]) == {2.5} and set(summary["converged"]) == {1.0}
     assert (summary.loc[summary["table"] == 2, "problem_id"].str[:2] == "sr").all()
-    paper = paper_tables()
+    theirs = paper_tables()
     key = ["table", "problem_id"]
-    assert set(map(tuple, summary[key].values)) == set(map(tuple, paper[key].values))
+    assert set(map(tuple, summary[key].values)) == set(map(tuple, theirs[key].values))
 
 
 def test_an_added_method_has_no_published_value(read):

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from rglib.plan import acceleration
-from rglib.plan.seeds import copies, copy_name, expanded, is_given, seeds_of
-from rglib.plan.variants import expanded as all_variants
+from rglib.plan.seeds import copies, including_seeds, is_given, name_for_seed, seeds_of
+from rglib.plan.variants import expanded
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -21,13 +21,13 @@ def with_seeds(*seeds, **changes):
 
 def test_one_seed_changes_nothing():
     config = with_seeds(4)
-    assert expanded(config) == config
+    assert including_seeds(config) == config
     assert copies(config) == {method: (method, 4) for method in config["methods"]}
 
 
 def test_a_further_seed_adds_and_leaves_the_first_as_it_is():
     config, before = with_seeds(4, 0), with_seeds(4, 0)
-    made = expanded(config)
+    made = including_seeds(config)
     assert config == before
     for section in ("stages", "methods"):
         assert made[section].items() >= config[section].items()
@@ -39,7 +39,7 @@ def test_a_further_seed_adds_and_leaves_the_first_as_it_is():
 def test_given_weights_are_the_same_for_every_seed():
     config = with_seeds(0, 1, 2)
     assert seeds_of("mtdeq", config) == [0] and seeds_of("rerg", config) == [0, 1, 2]
-    assert "mtdeq.seed1" not in expanded(config)["methods"]
+    assert "mtdeq.seed1" not in including_seeds(config)["methods"]
     assert [name for name in copies(config) if name.startswith("rerg")] == [
         "rerg",
         "rerg.seed1",
@@ -54,9 +54,9 @@ def test_weights_that_an_overlay_takes_away_are_trained_for_every_seed():
 
 
 def test_a_copy_starts_from_the_copies_of_what_is_trained_and_else_from_the_same():
-    from_weights = expanded(with_seeds(0, 1))["stages"]
+    from_weights = including_seeds(with_seeds(0, 1))["stages"]
     assert from_weights["rerg.seed1"]["init"] == {"P": "mtdeq", "G": "pnpreg"}
-    from_scratch = expanded(with_seeds(0, 1, init="scratch"))["stages"]
+    from_scratch = including_seeds(with_seeds(0, 1, init="scratch"))["stages"]
     assert from_scratch["rerg.seed1"]["init"] == {"P": "mtdeq.seed1", "G": "pnpreg.seed1"}
     assert from_scratch["denoiser.seed1"]["init"] == {"P": "orthogonal"}
 
@@ -64,13 +64,13 @@ def test_a_copy_starts_from_the_copies_of_what_is_trained_and_else_from_the_same
 def test_a_seed_of_the_stage_itself_stays():
     config = with_seeds(0, 1)
     config["stages"]["rerg"]["seed"] = 7
-    assert expanded(config)["stages"]["rerg.seed1"]["seed"] == 7
+    assert including_seeds(config)["stages"]["rerg.seed1"]["seed"] == 7
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_ablations_and_the_accelerated_are_of_the_first_seed_alone(seeds):
     config = with_seeds(*seeds)
-    made = all_variants(config)
+    made = expanded(config)
     assert made["methods"]["rerg_link_literal"]["stage"] == "rerg_link_literal"
     assert not [name for name in made["methods"] if name.startswith("rerg_link_literal.")]
     beside = {*config["ablations"], *acceleration.copies(config)}
@@ -80,4 +80,4 @@ def test_ablations_and_the_accelerated_are_of_the_first_seed_alone(seeds):
 def test_no_configured_name_can_be_that_of_a_copy():
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     assert "." not in schema["$defs"]["stage_name"]["pattern"].replace("(?!", "")
-    assert copy_name("rerg", 1, with_seeds(0, 1)) == "rerg.seed1"
+    assert name_for_seed("rerg", 1, with_seeds(0, 1)) == "rerg.seed1"

@@ -257,7 +257,7 @@ def test_weights_that_are_not_what_the_configuration_says_are_refused(case, tmp_
 
 def test_published_weights_are_16_bit_and_can_be_given_again_with_their_history(files, tmp_path):
     weights, card = train(settings_of("denoiser"), files, tmp_path)
-    first = {"stage": "first", "steps": 7, "batch": 2, "crop": 32, "seed": 0}
+    first = {"stage": "first", "network": NETWORK, "steps": 7, "batch": 2, "crop": 32, "seed": 0}
     (tmp_path / "first.json").write_text(json.dumps(first))
     publish_stage(
         tmp_path / "shipped",

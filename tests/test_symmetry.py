@@ -15,8 +15,8 @@ from rglib.studies.symmetry import (
     Study,
     asymmetry,
     distinct,
-    measure,
-    measure_all,
+    numbers_of_all,
+    numbers_of_image,
     starts_of,
 )
 
@@ -83,7 +83,7 @@ def test_a_convex_regularizer_has_one_zero_and_it_is_the_exact_one():
     """R = 1/2 ||x - 1/2||^2, so that the zero is known by division in Fourier space."""
     seen = seen_through(KernelBlur(torch.tensor([[0.2, 0.5, 0.3]]), sigma=0.0))
     s = 0.2
-    row = measure(lambda x: x - 0.5, seen, s=s, study=STUDY)
+    row = numbers_of_image(lambda x: x - 0.5, seen, s=s, study=STUDY)
     assert row["converged"] == row["starts"] == 16 and row["zeros"] == 1
     assert row["spread"] < 1e-4 and row["residual"] < 1e-5
     assert max(row[f"asymmetry_{at}"] for at in ("truth", "start", "zero")) < 1e-6
@@ -108,7 +108,7 @@ def test_two_wells_have_several_zeros():
     def wells(x):
         return 20 * (x - 0.2) * (x - 0.8) * (2 * x - 1)
 
-    row = measure(wells, seen, s=1.0, study=STUDY)
+    row = numbers_of_image(wells, seen, s=1.0, study=STUDY)
     assert row["converged"] > 10 and row["zeros"] > 5 and row["spread"] > 0.1
     assert row["asymmetry_zero"] < 1e-6
     assert row["psnr_max_db"] - row["psnr_min_db"] > 3
@@ -116,7 +116,7 @@ def test_two_wells_have_several_zeros():
 
 def test_where_none_arrives_nothing_is_said_of_zeros():
     seen = seen_through(KernelBlur(torch.tensor([[0.2, 0.5, 0.3]]), sigma=0.0))
-    row = measure(
+    row = numbers_of_image(
         lambda x: x - 0.5,
         seen,
         s=0.2,
@@ -144,7 +144,7 @@ def test_zeros_within_a_grey_level_are_one():
 def test_the_table_has_a_row_for_each_problem_and_image(tiny):
     images = [GroundTruth(name, torch.rand(1, 3, 40, 36)) for name in ("one", "two", "three")]
     study = Study(crop=32, images=2, probes=1, starts=2, iterations=2, tolerance=0.0)
-    table = measure_all(
+    table = numbers_of_all(
         tiny("G"),
         images,
         weights={"completion80": 0.1, "sr3_bicubic_n0": 0.1},

@@ -32,14 +32,14 @@ from rglib.training.objectives.losses import Batch, Losses
 from rglib.training.objectives.pnpreg import PnPReG
 from rglib.training.objectives.score_start import ScoreStart
 from rglib.training.optimisers import step_if
-from rglib.training.trainer import Cosine, Interrupted, Stage, StepDecay, Trainer, TrainingError
+from rglib.training.trainer import Cosine, Interrupted, Recipe, StepDecay, Trainer, TrainingError
 
 CPU = torch.device("cpu")
 WIDTHS = (4, 16, 16, 8)  # some for Muon, which takes 16 channels and more
 RERG = Equilibrium(
     link=0.1, forward_backward=1.0, gradient_descent=0.1, stop=StoppingRule(max_iterations=3)
 )
-DENOISER = Stage(
+DENOISER = Recipe(
     objective=Denoising(),
     steps=12,
     lr=1e-3,
@@ -66,11 +66,11 @@ def make(tiny, tmp_path):
     """A function that makes a Trainer with networks of its own."""
 
     def trainer(
-        stage=DENOISER, crops=None, *, folder="run", seed=0, monitor=None, description=None
+        recipe=DENOISER, crops=None, *, folder="run", seed=0, monitor=None, description=None
     ):
         return Trainer(
-            stage,
-            {role: tiny(role, seed=seed, widths=WIDTHS) for role in stage.objective.learns},
+            recipe,
+            {role: tiny(role, seed=seed, widths=WIDTHS) for role in recipe.objective.learns},
             crops or Noise(),
             folder=tmp_path / folder,
             fingerprint="test",
@@ -150,7 +150,7 @@ def cut(run, step):
 
 
 @pytest.mark.parametrize(
-    "stage",
+    "recipe",
     [
         DENOISER,
         replace(DENOISER, muon=0.01),
@@ -161,13 +161,13 @@ def cut(run, step):
     ids=["adam", "muon", "at fixed points", "kept", "kept, adam"],
 )
 @pytest.mark.parametrize("cuts", [[1], [5], [4, 11]])
-def test_an_interrupted_training_ends_with_the_same_bits(stage, cuts, make):
-    whole = make(stage, folder="whole")
+def test_an_interrupted_training_ends_with_the_same_bits(recipe, cuts, make):
+    whole = make(recipe, folder="whole")
     expected = whole.run()
     for i, step in enumerate(cuts):
         with pytest.raises(PowerCut):
-            cut(make(stage, seed=i), step).run()
-    last = make(stage, seed=99)  # what it starts with is forgotten
+            cut(make(recipe, seed=i), step).run()
+    last = make(recipe, seed=99)  # what it starts with is forgotten
     assert_same_bits(last.run(), expected)
     assert without_speed(last.history) == without_speed(whole.history)
 
@@ -209,8 +209,8 @@ def test_sigterm_writes_a_checkpoint_from_which_the_same_bits_follow(make):
 def train_in(folder):
     torch.manual_seed(0)
     networks = {"P": build("P", widths=(4, 6, 8, 8), blocks=1)}
-    stage = replace(DENOISER, steps=300)
-    run = Trainer(stage, networks, Noise(), folder=folder, fingerprint="test", device=CPU)
+    recipe = replace(DENOISER, steps=300)
+    run = Trainer(recipe, networks, Noise(), folder=folder, fingerprint="test", device=CPU)
     torch.save(run.run(), folder / "weights.pt")
 
 
@@ -347,10 +347,10 @@ def test_a_non_finite_update_is_skipped_and_counted(broken, make):
 
 
 def test_a_skipped_update_changes_nothing_that_adam_remembers(make):
-    stage = replace(DENOISER, ema=None, schedule=StepDecay(every=100, gamma=1.0))
+    recipe = replace(DENOISER, ema=None, schedule=StepDecay(every=100, gamma=1.0))
     results = []
     for nan_steps, steps in (frozenset(), 5), (frozenset({1, 3, 4}), 8):
-        run = make(replace(stage, objective=Sometimes(nan_steps)))
+        run = make(replace(recipe, objective=Sometimes(nan_steps)))
         for _ in range(steps):
             run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
         results.append(run.result())
@@ -429,12 +429,12 @@ def on_the_host(draw):
     return drawn
 
 
-@pytest.mark.parametrize("stage", [DENOISER, replace(DENOISER, muon=0.01)], ids=["adam", "muon"])
-def test_deciding_on_the_device_gives_the_same_bits_as_asking(stage, make, monkeypatch):
+@pytest.mark.parametrize("recipe", [DENOISER, replace(DENOISER, muon=0.01)], ids=["adam", "muon"])
+def test_deciding_on_the_device_gives_the_same_bits_as_asking(recipe, make, monkeypatch):
     objective = Sometimes(frozenset({0, 1, 4}), "gradient")
     ends = []
     for ask in (True, False):
-        run = make(replace(stage, objective=objective), folder=f"{ask}")
+        run = make(replace(recipe, objective=objective), folder=f"{ask}")
 
         def decided(*arguments, ask=ask, **_):
             step_if(*arguments, ask=ask)
@@ -525,8 +525,8 @@ def test_each_checkpoint_is_told(make):
 
 
 def test_updates_are_adams_with_the_scheduled_rate_and_clipped_gradients(make, tiny):
-    stage = replace(DENOISER, objective=Sometimes(), ema=None, clip=0.1)
-    run, expected = make(stage), tiny("P", widths=WIDTHS)
+    recipe = replace(DENOISER, objective=Sometimes(), ema=None, clip=0.1)
+    run, expected = make(recipe), tiny("P", widths=WIDTHS)
     adam = torch.optim.Adam(expected.parameters())
     for step in range(5):
         run.update(Batch(torch.zeros(1, 3, 8, 8), run.step, 0))
@@ -569,8 +569,8 @@ def test_networks_that_are_only_used_stay_as_they_are(tiny, tmp_path):
 
     networks = {"P": tiny("P"), "G": tiny("G")}
     before = {role: [p.clone() for p in net.parameters()] for role, net in networks.items()}
-    stage = replace(DENOISER, objective=FromP(), steps=3, ema=None)
-    run = Trainer(stage, networks, Noise(), folder=tmp_path, fingerprint="", device=CPU)
+    recipe = replace(DENOISER, objective=FromP(), steps=3, ema=None)
+    run = Trainer(recipe, networks, Noise(), folder=tmp_path, fingerprint="", device=CPU)
     assert run.run().keys() == {"G"}
     assert all(map(torch.equal, before["P"], networks["P"].parameters()))
     assert not any(map(torch.equal, before["G"], networks["G"].parameters()))
@@ -578,12 +578,12 @@ def test_networks_that_are_only_used_stay_as_they_are(tiny, tmp_path):
 
 @pytest.mark.parametrize("objective", [Denoising(), RERG])
 def test_training_on_one_batch_lowers_its_loss(objective, make):
-    stage = replace(DENOISER, objective=objective, schedule=StepDecay(every=100, gamma=1.0))
-    run = make(replace(stage, lr=2e-3, ema=None))
+    recipe = replace(DENOISER, objective=objective, schedule=StepDecay(every=100, gamma=1.0))
+    run = make(replace(recipe, lr=2e-3, ema=None))
     batch = Batch(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), 0, 0)
 
     def loss():
-        return run.stage.objective(run.networks, batch).total.item()
+        return run.recipe.objective(run.networks, batch).total.item()
 
     before = loss()
     for _ in range(25):

@@ -74,6 +74,7 @@ class Tree:
         card = {
             "stage": "rerg",
             "given": False,
+            "network": {"widths": [1, 1, 1, 1], "blocks": 1},
             "data_digest": "da7a",
             "weights": {"G": file_digest(work / "models/rerg/G.safetensors")},
         }

@@ -1,4 +1,4 @@
-"""The commands of `rglib`: each a module with ``run``, the arguments of all in one of their own."""
+"""The command line: each command a module with ``run``, the arguments of all in one."""
 
 import sys
 

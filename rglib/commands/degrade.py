@@ -28,7 +28,7 @@ from rglib.restoration.memory import IN_PARTS, enough_for
 
 
 @dataclass(frozen=True)
-class Task:
+class FilesToDegrade:
     """The files of one image to degrade."""
 
     source: Path
@@ -47,20 +47,20 @@ def run(chosen: argparse.Namespace) -> int:
             raise ValueError("--mask is for completion, there is none to write")
         if chosen.seed < 0:
             raise ValueError(f"--seed: {chosen.seed} is not allowed; must be at least 0")
-        tasks = tasks_of(chosen)
-        for task in tasks:
-            with enough_for(task.source, advice=IN_PARTS):
-                read(task, degradation)
-        for task in tasks:
-            with enough_for(task.source, advice=IN_PARTS):
-                say(degrade(task, degradation, seed=chosen.seed))
+        all_files = files_of(chosen)
+        for files in all_files:
+            with enough_for(files.source, advice=IN_PARTS):
+                read(files, degradation)
+        for files in all_files:
+            with enough_for(files.source, advice=IN_PARTS):
+                say(degrade(files, degradation, seed=chosen.seed))
     except (ValueError, OSError) as error:
         return refused("degrade", error)
     return 0
 
 
-def tasks_of(chosen: argparse.Namespace) -> list[Task]:
-    """A task for each image.
+def files_of(chosen: argparse.Namespace) -> list[FilesToDegrade]:
+    """The files of each image.
 
     Raises:
         FilesError: inputs that are missing, or outputs that may not be written.
@@ -72,44 +72,48 @@ def tasks_of(chosen: argparse.Namespace) -> list[Task]:
         targets(chosen.input, output, ending=".png") if output else none
         for output in (chosen.mask, chosen.truth)
     )
-    tasks = [Task(source, found[source], masks[source], truths[source]) for source in found]
-    outputs = [path for task in tasks for path in (task.target, task.mask, task.truth) if path]
+    all_files = [
+        FilesToDegrade(source, found[source], masks[source], truths[source]) for source in found
+    ]
+    outputs = [
+        path for files in all_files for path in (files.target, files.mask, files.truth) if path
+    ]
     check_outputs(outputs, inputs=found, overwrite=chosen.overwrite)
-    return tasks
+    return all_files
 
 
-def read(task: Task, degradation: Degradation) -> Photograph:
+def read(files: FilesToDegrade, degradation: Degradation) -> Photograph:
     """The image, cropped as the tables do.
 
     Raises:
         ImageError: it cannot be read, has transparent pixels, or is too small.
     """
-    whole = read_photograph(task.source)
+    whole = read_photograph(files.source)
     if whole.alpha is not None and whole.alpha.min() < WHITE[whole.alpha.dtype]:
-        raise ImageError(f"cannot degrade {task.source}: it has transparent pixels")
-    check_range(task.source, whole.pixels, sigma=0)
+        raise ImageError(f"cannot degrade {files.source}: it has transparent pixels")
+    check_range(files.source, whole.pixels, sigma=0)
     cropped = degradation.crop(whole.pixels)
     if min(cropped.shape[-2:]) < degradation.smallest:
         raise ImageError(
-            f"{task.source} is too small: of its {size_of(whole.pixels)} pixels the crop leaves "
+            f"{files.source} is too small: of its {size_of(whole.pixels)} pixels the crop leaves "
             f"{size_of(cropped)}, and {degradation.smallest} are needed on each side"
         )
     return replace(whole, pixels=cropped, alpha=None)
 
 
-def degrade(task: Task, degradation: Degradation, *, seed: int) -> str:
+def degrade(files: FilesToDegrade, degradation: Degradation, *, seed: int) -> str:
     """Degrade one image, write what is asked for and return what there is to say about it."""
-    truth = read(task, degradation)
+    truth = read(files, degradation)
     seen = observe(degradation, truth.pixels, SeededImage(seed))
     # of a grey one the first channel, whose noise is as strong as asked: a mean's would be weaker
     y = seen.y[:, :1].expand(-1, 3, -1, -1) if truth.grey else seen.y
     observation = truth.with_pixels(y)
-    write_photograph(task.target, observation)
-    if task.truth:
-        write_photograph(task.truth, truth)
-    if task.mask and isinstance(seen.problem.A, Mask):
-        write_mask(task.mask, seen.problem.A.mask)
-    return f"{task.target}: {size_of(y)}{_loss(task.target, observation)}"
+    write_photograph(files.target, observation)
+    if files.truth:
+        write_photograph(files.truth, truth)
+    if files.mask and isinstance(seen.problem.A, Mask):
+        write_mask(files.mask, seen.problem.A.mask)
+    return f"{files.target}: {size_of(y)}{_loss(files.target, observation)}"
 
 
 def _loss(target: Path, observation: Photograph) -> str:

@@ -65,9 +65,9 @@ def _method(name: str, models: Models) -> tuple[str, ...]:
         return name, algorithm, "missing", ""
     card = models.card(name)
     role = ROLE[entry["algorithm"]]
-    size = "-".join(map(str, card["network"]["widths"]))
-    drunet = f"{size}, blocks {card['network']['blocks']}"
-    network = f"{role}, {card['network'].get(role) or drunet}"
-    if "steps" not in card:  # weights given from elsewhere
+    size = "-".join(map(str, card.network["widths"]))
+    drunet = f"{size}, blocks {card.network['blocks']}"
+    network = f"{role}, {card.network.get(role) or drunet}"
+    if card.steps is None:  # weights given from elsewhere
         return name, algorithm, network, "elsewhere"
-    return name, algorithm, network, f"{card['steps']} steps on {card['images']} images"
+    return name, algorithm, network, f"{card.steps} steps on {card.images} images"

@@ -39,7 +39,7 @@ TILE = f"--tile-above {TILES} applies the network to parts, which needs less"
 
 
 @dataclass(frozen=True)
-class Task:
+class FilesToRestore:
     """The files of one image to restore."""
 
     source: Path
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Work:
-    """A task read: y with its margin, and how large the result is without."""
+    """An image read: y with its margin, and how large the result is without."""
 
     photograph: Photograph
     y: Tensor
@@ -65,7 +65,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Restore everything, having looked at all of it first; return 0 or 2 as the help says."""
     torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
     try:
-        tasks = tasks_of(chosen)
+        all_files = files_of(chosen)
         prior = load(
             chosen.method, models=chosen.models, device=chosen.device, precision=chosen.precision
         )
@@ -76,29 +76,29 @@ def run(chosen: argparse.Namespace) -> int:
             s=chosen.s,
             tile_above=chosen.tile_above,
         )
-        for task in tasks:
-            with enough_for(task.source, advice=IN_PARTS):
-                check(task, prior, chosen)
-        for task in tasks:
-            with enough_for(task.source, advice=IN_PARTS):
-                work = work_of(task, chosen)
-            with enough_for(task.source, advice=advice_on_memory(prior, work)):
-                say(restore(task, work, prior, chosen))
+        for files in all_files:
+            with enough_for(files.source, advice=IN_PARTS):
+                check(files, prior, chosen)
+        for files in all_files:
+            with enough_for(files.source, advice=IN_PARTS):
+                work = work_of(files, chosen)
+            with enough_for(files.source, advice=advice_on_memory(prior, work)):
+                say(restore(files, work, prior, chosen))
     except (ValueError, OSError, WeightsError) as error:
         return refused("restore", error)
     return 0
 
 
-def tasks_of(chosen: argparse.Namespace) -> list[Task]:
-    """A task for each image.
+def files_of(chosen: argparse.Namespace) -> list[FilesToRestore]:
+    """The files of each image.
 
     Raises:
         FilesError: inputs that are missing, or outputs that may not be written.
         ImageError: a folder without images, or an unknown format.
     """
     found = targets(chosen.input, chosen.output, ending=".png")
-    tasks = [
-        Task(
+    all_files = [
+        FilesToRestore(
             source,
             target,
             mask=companion(chosen.mask, source, folder=chosen.input.is_dir()),
@@ -107,48 +107,50 @@ def tasks_of(chosen: argparse.Namespace) -> list[Task]:
         )
         for source, target in found.items()
     ]
-    given = [path for task in tasks for path in (task.source, task.mask, task.truth) if path]
-    written = [path for task in tasks for path in (task.target, task.certificate) if path]
+    given = [
+        path for files in all_files for path in (files.source, files.mask, files.truth) if path
+    ]
+    written = [path for files in all_files for path in (files.target, files.certificate) if path]
     check_outputs(written, inputs=given, overwrite=chosen.overwrite)
-    return tasks
+    return all_files
 
 
-def work_of(task: Task, chosen: argparse.Namespace) -> Work:
-    """Read a task's files and check that they go together.
+def work_of(files: FilesToRestore, chosen: argparse.Namespace) -> Work:
+    """Read the files of an image and check that they go together.
 
     Raises:
         ImageError: a file cannot be read, sizes differ, or the output cannot hold the image.
         ValueError: what the image suffered is not said, or is contradictory.
     """
-    photograph = read_photograph(task.source)
-    check_format(task.target, photograph)
+    photograph = read_photograph(files.source)
+    check_format(files.target, photograph)
     y = photograph.pixels
-    degradation = _degradation(task, chosen, y)
+    degradation = _degradation(files, chosen, y)
     height, width = (side * enlargement(degradation) for side in y.shape[-2:])
     if chosen.border == "photograph":
         y = continued(y, _margin(degradation))
     try:
         problem = problem_of(degradation, y.shape)
     except ValueError as error:
-        raise ImageError(f"cannot restore {task.source}: {error}") from error
+        raise ImageError(f"cannot restore {files.source}: {error}") from error
     pixels = photograph.pixels
     known = problem.A.mask.bool().expand_as(pixels) if isinstance(problem.A, Mask) else ...
-    check_range(task.source, pixels[known], sigma=problem.sigma)
-    truth = _truth(task.truth, degradation, torch.Size((height, width)))
+    check_range(files.source, pixels[known], sigma=problem.sigma)
+    truth = _truth(files.truth, degradation, torch.Size((height, width)))
     return Work(photograph, y, problem, height, width, truth)
 
 
-def check(task: Task, prior: Prior, chosen: argparse.Namespace) -> None:
+def check(files: FilesToRestore, prior: Prior, chosen: argparse.Namespace) -> None:
     """Find out before the work whether an image can be restored.
 
     Raises:
         ImageError: as `work_of`.
         ValueError: as `work_of`; there are no settings for the problem, or the memory is too small.
     """
-    work = work_of(task, chosen)
+    work = work_of(files, chosen)
     prior.method(work.problem, like=chosen.problem)
     check_memory(
-        task.source,
+        files.source,
         torch.Size((work.height, work.width)),
         prior.network,
         prior.device,
@@ -172,18 +174,18 @@ def advice_on_memory(prior: Prior, work: Work) -> str:
     return TILE if can_tile and helps else IN_PARTS
 
 
-def restore(task: Task, work: Work, prior: Prior, chosen: argparse.Namespace) -> str:
+def restore(files: FilesToRestore, work: Work, prior: Prior, chosen: argparse.Namespace) -> str:
     """Restore one image, write it and return what there is to say about it."""
     began = time.monotonic()
-    x, certificate = _restored(work, prior, chosen, name=task.source.name)
+    x, certificate = _restored(work, prior, chosen, name=files.source.name)
     seconds = time.monotonic() - began
     x = x[..., : work.height, : work.width]
-    write_photograph(task.target, _opaque(work).with_pixels(x))
-    said = f"{task.target}: {size_of(x)}, {seconds:.1f} s"
+    write_photograph(files.target, _opaque(work).with_pixels(x))
+    said = f"{files.target}: {size_of(x)}, {seconds:.1f} s"
     if chosen.estimate_noise:
         said += f"; noise estimated at {work.problem.sigma:.4f}"
-    if task.certificate and certificate:
-        certificate.write(task.certificate)
+    if files.certificate and certificate:
+        certificate.write(files.certificate)
         said += f"; {certificate.said}"
     if work.truth is not None:
         start = observed(work.y, work.problem).x0[..., : work.height, : work.width]
@@ -228,9 +230,9 @@ def _with_noise(chosen: argparse.Namespace, y: Tensor) -> argparse.Namespace:
     return argparse.Namespace(**vars(chosen) | {"noise": estimated_noise(y)})
 
 
-def _degradation(task: Task, chosen: argparse.Namespace, y: Tensor) -> Degradation:
+def _degradation(files: FilesToRestore, chosen: argparse.Namespace, y: Tensor) -> Degradation:
     chosen = _with_noise(chosen, y)
-    if task.mask is None:
+    if files.mask is None:
         degradation = degradations.degradation_of(chosen)
         if degradation.task == "completion":
             raise ValueError(f"{chosen.problem} needs --mask FILE, which says what is known")
@@ -240,7 +242,7 @@ def _degradation(task: Task, chosen: argparse.Namespace, y: Tensor) -> Degradati
     if of_kernel or (table is not None and table.task != "completion"):
         raise ValueError("--mask is for completion: leave out --kernel and other problems")
     degradations.check_noise(chosen.noise)
-    mask = read_mask(task.mask, height=y.shape[-2], width=y.shape[-1])
+    mask = read_mask(files.mask, height=y.shape[-2], width=y.shape[-1])
     return KnownPixels(mask, chosen.noise or 0.0)
 
 

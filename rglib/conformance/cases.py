@@ -17,7 +17,6 @@ WIDTHS, BLOCKS = (2, 2, 3, 3), 2  # of the DRUNets; with one block KAIR's has an
 # Those of the kit, the same for every case; the tables' settings are another matter.
 S = 0.2  # G has the weight s^2; the tables' s would make it too small to be seen beside D
 LR, STEPS = 0.01, 20  # of Adam on the image
-ETA_FB, ETA_GD = 0.49, 0.05  # the paper's
 RHO = 0.01  # of the prox
 
 LOPSIDED = "deblur_lopsided"

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rglib.conformance.cases import ETA_FB, ETA_GD, LR, RHO, STEPS, Case
+from rglib import paper
+from rglib.conformance.cases import LR, RHO, STEPS, Case
 
 EVERY = 5  # of the rows and columns of images that are sampled: prime to the factors 2 and 3
 
@@ -85,17 +86,17 @@ def _gradient(loss: Tensor, *networks: nn.Module) -> Tensor:
 
 
 def _link(adapter: Any, i: Inputs) -> Tensor:
-    loss: Tensor = adapter.loss_link(i.case, i.P, i.G, i.x0, i.y, ETA_FB)
+    loss: Tensor = adapter.loss_link(i.case, i.P, i.G, i.x0, i.y, paper.ETA_FB)
     return loss
 
 
 def _fb(adapter: Any, i: Inputs) -> Tensor:
-    loss: Tensor = adapter.loss_fb(i.case, i.P, i.x0, i.y, i.x_hat, ETA_FB)
+    loss: Tensor = adapter.loss_fb(i.case, i.P, i.x0, i.y, i.x_hat, paper.ETA_FB)
     return loss
 
 
 def _gd(adapter: Any, i: Inputs) -> Tensor:
-    loss: Tensor = adapter.loss_gd(i.case, i.G, i.x0, i.y, i.x_hat, ETA_GD)
+    loss: Tensor = adapter.loss_gd(i.case, i.G, i.x0, i.y, i.x_hat, paper.ETA_GD)
     return loss
 
 
@@ -193,16 +194,16 @@ CHECKS = (
     Check(
         "forward_backward",
         "forward_backward",
-        f"f(x0) = P(x0 - eta D(x0), sqrt(eta) s), eta = {ETA_FB}",
-        lambda a, i: a.forward_backward(i.case, i.P, i.x0, i.y, ETA_FB),
+        f"f(x0) = P(x0 - eta D(x0), sqrt(eta) s), eta = {paper.ETA_FB}",
+        lambda a, i: a.forward_backward(i.case, i.P, i.x0, i.y, paper.ETA_FB),
         1e-4,
         sampled=True,
     ),
     Check(
         "gradient_step",
         "gradient_step",
-        f"g(x0) = x0 - eta (D(x0) + s^2 G(x0)), eta = {ETA_GD}",
-        lambda a, i: a.gradient_step(i.case, i.G, i.x0, i.y, ETA_GD),
+        f"g(x0) = x0 - eta (D(x0) + s^2 G(x0)), eta = {paper.ETA_GD}",
+        lambda a, i: a.gradient_step(i.case, i.G, i.x0, i.y, paper.ETA_GD),
         1e-4,
         sampled=True,
     ),

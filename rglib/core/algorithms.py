@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rglib import paper
 from rglib.core.fixed_point import Solver, root_mean_square
 from rglib.core.interpolation import interpolated
 from rglib.core.maps import Denoiser, Gradient, RegularizedGradient
@@ -138,7 +139,7 @@ class GradientDescent:
     G: Gradient
     solver: Solver[Any]
     s: float
-    iterations: int = 1500
+    iterations: int = paper.ITERATIONS
     ensemble: bool = True
     tile_above: int | None = None
     tolerance: float | None = None

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
+from rglib import paper
 from rglib.core.tensors import centre
 from rglib.extensions import is_own, make
 
@@ -53,8 +54,8 @@ class StoppingRule:
         per_image: judge and freeze each image by itself; False judges the batch as a whole.
     """
 
-    max_iterations: int = 500
-    tolerance: float = 1e-7
+    max_iterations: int = paper.FIXED_POINT_ITERATIONS
+    tolerance: float = paper.TOLERANCE
     guard: float = 100.0
     per_image: bool = True
 
@@ -301,12 +302,12 @@ SOLVERS: dict[str, Callable[[float], Solver[Any]]] = {
 
 
 def solver_named(name: str, *, lr: float) -> Solver[Any]:
-    """The solver of a configuration: "adam" with the rate lr, "semi_implicit", or one's own.
+    """The solver of a configuration: "adam" with the rate lr, "semi_implicit", or your own.
 
-    One's own is named ``module:Class`` and given the rate if it has a parameter ``lr``.
+    Yours is named ``module:Class`` and given the rate if it has a parameter ``lr``.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     if is_own(name):
         own: Solver[Any] = make(name, {}, given={"lr": lr})

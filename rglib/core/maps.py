@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from rglib import paper
 from rglib.core.problems import DataGradient, SideBySide
 
 Denoiser = Callable[[Tensor, float], Tensor]  # P(z, sigma): image and noise std -> image
@@ -25,7 +26,7 @@ class ForwardBackward:
     P: Denoiser
     D: DataGradient
     sigma: float
-    eta: float = 0.49
+    eta: float = paper.ETA_FB
 
     def forward_step(self, z: Tensor) -> Tensor:
         r""":math:`z - \eta D(z)`, what P is applied to."""
@@ -100,7 +101,7 @@ class GradientStep:
     r""":math:`g(z) = z - \eta (D(z) + \sigma^2 G(z))`, eq. (14)."""
 
     gradient: RegularizedGradient
-    eta: float = 0.05
+    eta: float = paper.ETA_GD
 
     def __call__(self, z: Tensor) -> Tensor:
         return z - self.eta * self.gradient(z)

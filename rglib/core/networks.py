@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rglib import paper
 from rglib.core.state_dicts import WeightsError as WeightsError
 from rglib.core.state_dicts import mismatch, named_as, read_state_dict
 from rglib.extensions import make
 from rglib.files import file_digest, replacing
 
-PAPER_WIDTHS = (64, 128, 256, 512)
-PAPER_BLOCKS = 4
 PAD_TO = 16  # the released PnP-ReG code pads to multiples of 16; 8 would do
 
 
@@ -47,8 +46,8 @@ class DRUNet(nn.Module):
     def __init__(
         self,
         *,
-        widths: Sequence[int] = PAPER_WIDTHS,
-        blocks: int = PAPER_BLOCKS,
+        widths: Sequence[int] = paper.WIDTHS,
+        blocks: int = paper.BLOCKS,
         arithmetic: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -128,11 +127,11 @@ def build(
 ) -> nn.Module:
     """A network for the role "P" or "G" with PyTorch's default initialisation.
 
-    ``P`` and ``G`` name modules of one's own instead of the DRUNets, as ``module:Class``; of
+    ``P`` and ``G`` name modules of your own instead of the DRUNets, as ``module:Class``; of
     widths, blocks and arithmetic a class is given those that it has parameters for.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     own = {"P": P, "G": G}[role]
     if own is None:
@@ -238,6 +237,60 @@ def load_into(network: nn.Module, path: Path, *, sha256: str | None = None) -> N
     if differences := mismatch(weights, expected):
         raise WeightsError(f"{path}: weights of another network: {differences}")
     network.load_state_dict(weights, strict=True)
+
+
+def load_trainable(
+    role: str,
+    weights: Path,
+    *,
+    network: Mapping[str, Any],
+    arithmetic: torch.dtype = torch.float32,
+    sha256: str | None = None,
+) -> nn.Module:
+    """The network for a role from its weights, on the CPU, to be trained or looked at.
+
+    Args:
+        role: "P" or "G".
+        weights: the file.
+        network: the section of the configuration or of a model card, as `build` takes it.
+        arithmetic: the number format inside.
+        sha256: that the file must have.
+
+    Raises:
+        ExtensionError: a network of your own cannot be made.
+        WeightsError: as `load_into`.
+    """
+    made = build(role, **network, arithmetic=arithmetic)
+    load_into(made, weights, sha256=sha256)
+    return made
+
+
+def load_frozen(
+    role: str,
+    weights: Path,
+    *,
+    network: Mapping[str, Any],
+    device: torch.device,
+    precision: str = "float32",
+    compiled: bool = False,
+) -> nn.Module:
+    """The network for a role from its weights, on a device and not trainable, to restore with.
+
+    Args:
+        role: "P" or "G".
+        weights: the file.
+        network: as `load_trainable`.
+        device: where it computes.
+        precision: auto, float32 or bfloat16, see `preferred_arithmetic`.
+        compiled: have torch.compile fuse it, at the first image of each size.
+
+    Raises:
+        ExtensionError, WeightsError: as `load_trainable`.
+        ValueError: there is no such precision.
+    """
+    arithmetic = preferred_arithmetic(precision, device)
+    made = load_trainable(role, weights, network=network, arithmetic=arithmetic)
+    return for_inference(made, device, compiled=compiled)
 
 
 def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rglib import paper
 from rglib.core.operators import BLUR_SIZE, Blur, Downsample, Mask, Operator
+from rglib.core.units import on_unit_scale
 from rglib.extensions import make
 
 UNKNOWN_PIXEL = 0.5  # where completion starts from
@@ -246,7 +248,7 @@ class SuperResolution:
 
 @dataclass(frozen=True)
 class KernelBlur:
-    """Circular blur with a kernel of one's own (odd, odd), centred on its middle tap."""
+    """Circular blur with a kernel of your own (odd, odd), centred on its middle tap."""
 
     kernel: Tensor
     sigma: float
@@ -272,7 +274,7 @@ class KernelBlur:
 
 @dataclass(frozen=True)
 class KnownPixels:
-    """Completion with a mask of one's own, (1, 1, H, W) of ones where pixels are known."""
+    """Completion with a mask of your own, (1, 1, H, W) of ones where pixels are known."""
 
     mask: Tensor
     sigma: float = 0.0
@@ -332,11 +334,11 @@ def observe_test_image(problem_id: str, image: Tensor, *, seed: int = 0) -> Obse
 def degradations(problems: Mapping[str, Mapping[str, Any]]) -> dict[str, Degradation]:
     """The degradations of problems by id, from their entries in the configuration.
 
-    An entry with ``degradation`` is of one's own, made with its ``options``; the others are the
+    An entry with ``degradation`` is of your own, made with its ``options``; the others are the
     paper's.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     return {
         problem_id: make(entry["degradation"], entry.get("options", {}), given={})
@@ -359,7 +361,7 @@ class TrainingDistribution:
         ValueError: sigma_min exceeds sigma_max, or is 0 where the logarithm is drawn.
     """
 
-    sigma_max: float = 50 / 255
+    sigma_max: float = paper.NOISE_MAX
     sigma_min: float = 0.0
     noise: Literal["uniform", "log_uniform"] = "uniform"
     sigma_b_max: float = 4.0
@@ -379,15 +381,16 @@ class TrainingDistribution:
     @staticmethod
     def of(training_problems: Mapping[str, Any]) -> TrainingDistribution:
         """From the section ``training_problems`` of the configuration."""
+        section = on_unit_scale(training_problems)
         return TrainingDistribution(
-            sigma_max=training_problems["sigma_max_255"] / 255,
-            sigma_min=training_problems["sigma_min_255"] / 255,
-            noise=training_problems["noise"],
-            sigma_b_max=training_problems["sigma_b_max"],
-            factors=tuple(training_problems["factors"]),
-            kernels=tuple(training_problems["kernels"]),
-            drop_max=training_problems["drop_max"],
-            shared_masks=training_problems["shared_masks"],
+            sigma_max=section["sigma_max"],
+            sigma_min=section["sigma_min"],
+            noise=section["noise"],
+            sigma_b_max=section["sigma_b_max"],
+            factors=tuple(section["factors"]),
+            kernels=tuple(section["kernels"]),
+            drop_max=section["drop_max"],
+            shared_masks=section["shared_masks"],
         )
 
     def draw(self, randomness: Randomness) -> Degradation:

@@ -1,1 +1,1 @@
-"""The experiment cut into quarters of an hour of a GPU that is far away."""
+"""A GPU by the quarter hour: the experiment cut into visits to one that is far away."""

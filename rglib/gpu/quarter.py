@@ -35,7 +35,7 @@ from torch import Tensor
 from rglib.core.devices import device_named
 from rglib.core.kept import Keep, KeptIterates
 from rglib.core.metrics import psnr
-from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.core.networks import for_inference, load_frozen, load_trainable
 from rglib.core.problems import (
     PROBLEMS,
     SeededStep,
@@ -49,12 +49,13 @@ from rglib.files import replacing
 from rglib.gpu.travel import States, send
 from rglib.records.provenance import machine
 from rglib.restoration.denoised import LEVELS, denoising_psnr
-from rglib.restoration.evaluation import GroundTruth, restorer
+from rglib.restoration.evaluation import GroundTruth
+from rglib.restoration.restorers import restorer
 from rglib.restoration.weights_folder import Models
 from rglib.studies.at_zeros import psnr_at_zeros
 from rglib.training import factory
 from rglib.training.objectives.losses import Batch, StepRandomness
-from rglib.training.stage import StageFiles, StageSettings, description, trainer
+from rglib.training.stage import StageFiles, StageSettings, card_of, trainer
 from rglib.training.trainer import Interrupted
 
 LOGGER = logging.getLogger(__name__)
@@ -348,16 +349,16 @@ def outcome(
 ) -> Outcome:
     """Of a stage's objective with the tested networks, the draws being the CPU's everywhere."""
     entry = {**settings.entry, "log": settings.log}
-    stage = factory.stage(entry, settings.shared, seed=settings.seed)
-    objective = stage.objective
+    recipe = factory.recipe(entry, settings.shared, seed=settings.seed)
+    objective = recipe.objective
     models = Models.open()
-    size = models.card(TESTED)["network"]
+    size = models.card(TESTED).network
     networks = {}
     for role in (*objective.learns, *objective.uses):
-        network = build(role, **size, arithmetic=arithmetic)
-        load_into(network, models.folder / f"{TESTED}_{role}.safetensors")
+        weights = models.folder / f"{TESTED}_{role}.safetensors"
+        network = load_trainable(role, weights, network=size, arithmetic=arithmetic)
         networks[role] = network.to(device)
-    kept = KeptIterates(Keep(first_steps=8)) if stage.keep else None
+    kept = KeptIterates(Keep(first_steps=8)) if recipe.keep else None
     losses = objective(networks, SameDraws(x_hat.to(device), step, settings.seed, kept=kept))
     losses.total.backward()
     learned = [p for role in objective.learns for p in networks[role].parameters()]
@@ -376,9 +377,9 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 def table_cell(plan: Plan, arithmetic: torch.dtype, device: torch.device) -> float:
     """PSNR (dB) of the tested method on a crop, at a zero."""
     models = Models.open()
-    network = build("G", **models.card(TESTED)["network"], arithmetic=arithmetic)
-    load_into(network, models.weights(TESTED))
-    method = restorer("gradient_descent", PROBLEM, for_inference(network, device), plan.config)
+    size, weights = models.card(TESTED).network, models.weights(TESTED)
+    G = load_trainable("G", weights, network=size, arithmetic=arithmetic)
+    method = restorer("gradient_descent", PROBLEM, for_inference(G, device), plan.config)
     seen = observe_image(PROBLEMS[PROBLEM], validation_batch(1, 96)).to(device)
     return psnr(method.restore(seen, lambda _: None), seen.x_hat).item()
 
@@ -424,7 +425,7 @@ def train_stage(
     card = STATES.card(settings.name)
     files = files_of(settings, plan.starts[settings.name])
     run = trainer(settings, files)
-    run.stage = replace(run.stage, checkpoint_seconds=CHECKPOINT_SECONDS)
+    run.recipe = replace(run.recipe, checkpoint_seconds=CHECKPOINT_SECONDS)
     if card:
         run.take_up(
             STATES.roles(settings.name),
@@ -435,7 +436,7 @@ def train_stage(
     before = {"steps": card.get("steps", 0), "seconds": card.get("seconds", 0.0)}
 
     def keep() -> None:
-        now = {**description(run, settings, files), "device": _machine(plan)}
+        now = card_of(run, settings, files).to_dict() | {"device": _machine(plan)}
         quarter = {
             "machine": now["device"],
             "steps": run.step - before["steps"],
@@ -510,10 +511,14 @@ def validate(plan: Plan, options: argparse.Namespace) -> int:
             if time.monotonic() > options.until:
                 return 1
             settings = by_name[stage]
-            arithmetic = preferred_arithmetic(settings.precision, device)
-            network = build(role, **settings.network, arithmetic=arithmetic)
-            load_into(network, STATES.weights(stage, role))
-            found[stage][role] = figures(for_inference(network, device), plan, device)
+            network = load_frozen(
+                role,
+                STATES.weights(stage, role),
+                network=settings.network,
+                device=device,
+                precision=settings.precision,
+            )
+            found[stage][role] = figures(network, plan, device)
             _record("validation.json", found)
     return 0
 

@@ -1,1 +1,1 @@
-"""rglib in the house of other libraries: each module needs the library that it is called after."""
+"""For other libraries: each module needs the library that it is called after."""

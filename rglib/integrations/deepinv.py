@@ -105,7 +105,7 @@ class PosedProblem:
 
 
 def posed(problem: str | Degradation, image: Tensor, *, seed: int = 0) -> PosedProblem:
-    """One of the twelve problems, or a degradation of one's own, on an image (1, 3, H, W).
+    """One of the twelve problems, or a degradation of your own, on an image (1, 3, H, W).
 
     Masks and noise are those of the tables, whose seed is 0.
 

@@ -1,1 +1,1 @@
-"""What a configuration asks for, before any of it runs. No PyTorch here."""
+"""What a configuration asks for: before any of it runs, and without PyTorch."""

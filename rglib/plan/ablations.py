@@ -1,8 +1,9 @@
 """Ablations: what the paper leaves open, read another way (docs/readings.md).
 
 An ablation is a copy of a method with a change: of the settings of its stage, which is then trained
-anew from the same networks, or of its evaluation. `expanded` makes stages and methods of them, so
-that the rules that train and evaluate need not know what an ablation is. No PyTorch here.
+anew from the same networks, or of its evaluation. `including_ablations` makes stages and
+methods of them, so that the rules that train and evaluate need not know what an ablation is. No
+PyTorch here.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def references(ablations: Mapping[str, Config]) -> list[str]:
     return list(dict.fromkeys(ablation["method"] for ablation in ablations.values()))
 
 
-def expanded(config: Config) -> dict[str, Any]:
+def including_ablations(config: Config) -> dict[str, Any]:
     """The configuration with a method, and where it is trained anew a stage, for each ablation.
 
     Both are named as the ablation is.

@@ -11,21 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rglib.plan.ablations import overlaid
+from rglib.plan.names import copy_name
 
 Config = Mapping[str, Any]
 
 STARTS = {"adam": "released", "semi_implicit": "interpolated"}  # each solver has its own
 SOLVERS = tuple(STARTS)
-
-
-def copy_name(method: str, solver: str) -> str:
-    """What the copy is called; the hyphen keeps it apart from configured names."""
-    return f"{method}-{solver}"
-
-
-def solver_of(copy: str) -> str:
-    """The solver of the copy of a name."""
-    return copy.rpartition("-")[2]
 
 
 def copies(config: Config) -> dict[str, dict[str, Any]]:

@@ -18,8 +18,8 @@ from jsonschema.validators import extend
 
 from rglib.data.datasets import CATALOGUE, FOLDER_PREFIX, printable
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
-from rglib.plan.ablations import active, expanded, overlaid
-from rglib.plan.roles import INITIALISATIONS, LEARNS, ROLE, ROLES, SECTIONS, TERMS, USES
+from rglib.plan.ablations import active, including_ablations, overlaid
+from rglib.plan.roles import INITIALISATIONS, OBJECTIVES, ROLE, ROLES, SECTIONS
 
 Config = Mapping[str, Any]
 Key = tuple[str | int, ...]  # the way from the top to an entry
@@ -98,7 +98,7 @@ def _in_ablations(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake
     for name in active(config):
         if name in config["stages"] or name in config["methods"]:
             yield _refused(("ablations", name), name, "a name that no stage and no method has")
-    for mistake in _mistakes(expanded(config), schema):
+    for mistake in _mistakes(including_ablations(config), schema):
         section, *rest = mistake.key
         if section in ("stages", "methods"):
             ablation, *place = rest
@@ -186,7 +186,7 @@ def _explain(error: ValidationError, schema: Mapping[str, Any]) -> Iterator[Mist
                 yield _unknown((*key, name), known)
     elif error.validator == "required":
         missing = [name for name in error.validator_value if name not in value]
-        if "degradation" in missing:  # neither a problem of the paper nor one of one's own
+        if "degradation" in missing:  # neither a problem of the paper nor one of your own
             known = schema["properties"]["problems"]["properties"]
             yield _unknown(key, [*known, "or a problem of your own, with `degradation`"])
         else:
@@ -235,7 +235,7 @@ def _unknown(key: Key, known: Iterable[str]) -> Mistake:
     return Mistake(key, f"unknown key{closest(str(key[-1]), known)} (allowed: {', '.join(known)})")
 
 
-# --- code of one's own ----------------------------------------------------------------------------
+# --- code of your own ----------------------------------------------------------------------------
 
 
 def _own_code(config: Config) -> Iterator[Mistake]:
@@ -315,27 +315,24 @@ def learned_roles(stage: Config) -> list[str]:
     """The roles that a stage (its entry under ``stages``) trains: `learns` of its objective."""
     if is_own(stage["objective"]):
         return list(_declared(stage["objective"], "learns"))
-    if stage["objective"] != "equilibrium":
-        return list(LEARNS[stage["objective"]])
-    options = stage["options"]
-    return [role for role in TERMS if any(options.get(t) is not None for t in TERMS[role])]
+    return list(OBJECTIVES[stage["objective"]].learned(stage["options"]))
 
 
 def _used_roles(stage: Config) -> list[str]:
     """The roles that a stage needs and leaves as they are: `uses` of its objective."""
     if is_own(stage["objective"]):
         return list(_declared(stage["objective"], "uses"))
-    return list(USES.get(stage["objective"], ""))
+    return list(OBJECTIVES[stage["objective"]].uses)
 
 
 def sections_of(stage: Config) -> list[str]:
     """The sections that a stage's objective reads beside its options.
 
-    An objective of one's own reads those that it has parameters for.
+    An objective of your own reads those that it has parameters for.
     """
     if is_own(stage["objective"]):
-        return sorted(parameters(load(stage["objective"])) & set(SECTIONS["equilibrium"]))
-    return list(SECTIONS.get(stage["objective"], ()))
+        return sorted(parameters(load(stage["objective"])) & set(SECTIONS))
+    return list(OBJECTIVES[stage["objective"]].sections)
 
 
 def _learning(config: Config, role: str) -> list[str]:

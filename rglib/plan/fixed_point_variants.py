@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rglib.plan.ablations import overlaid
+from rglib.plan.names import copy_name
 
 Config = Mapping[str, Any]
 
@@ -23,8 +24,3 @@ def copies(config: Config) -> dict[str, dict[str, Any]]:
         for variant, entry in plan["variants"].items()
         for seed in plan["seeds"]
     }
-
-
-def copy_name(variant: str, seed: int) -> str:
-    """What a copy is called; the hyphen keeps it apart from configured names."""
-    return f"{variant}-{seed}"

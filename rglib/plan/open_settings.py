@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rglib import paper
 from rglib.extensions import make
 
 if TYPE_CHECKING:
@@ -22,17 +23,16 @@ Config = Mapping[str, Any]
 
 OPEN = ("ours", "tuned")  # sources of values that are tried out
 SECTIONS = {"gradient_descent": "problems", "pnp_admm": "admm"}
-TASKS = {"completion": "completion", "deblur": "deblurring", "sr": "super_resolution"}
 
 
 def task_of(problem_id: str, entry: Config | None = None) -> str:
     """The entry of ``admm`` for a problem: completion, deblurring or super_resolution.
 
-    ``entry`` is that of a problem of one's own, which says itself.
+    ``entry`` is that of a problem of your own, which says itself.
     """
     if entry and "degradation" in entry:
         return str(make(entry["degradation"], entry.get("options", {}), given={}).task)
-    return next(task for start, task in TASKS.items() if problem_id.startswith(start))
+    return next(task for start, task in paper.TASKS.items() if problem_id.startswith(start))
 
 
 def targets(config: Config) -> dict[str, str]:

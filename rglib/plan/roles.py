@@ -1,16 +1,60 @@
-"""The two networks, P and G, and who learns, reads and uses which of them."""
+"""The two networks, P and G, and what each objective learns, uses and reads. No PyTorch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 ROLES = ("P", "G")
 ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
 
 INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
 
-# By objective, in `rglib.training.objectives`; what `equilibrium` learns depends on its options.
-LEARNS = {"denoising": "P", "residual_start": "G", "score_start": "G", "pnpreg": "PG"}
-USES = {"residual_start": "P"}  # networks that a stage needs and leaves as they are
-TERMS = {"P": ("link", "forward_backward"), "G": ("link", "gradient_descent")}  # of equilibrium
-SECTIONS = {  # of the configuration, that an objective reads beside its options
-    "residual_start": ("training_problems",),
-    "score_start": ("training_problems",),
-    "equilibrium": ("equilibrium", "training_problems"),
+SECTIONS = ("equilibrium", "training_problems")  # of the configuration, that objectives may read
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective learns, uses and reads; its class in `rglib.training.objectives` asks here.
+
+    Attributes:
+        learns: the roles that it trains.
+        uses: the roles that it needs and leaves as they are.
+        sections: of the configuration, that it reads beside its options.
+        terms: the options of which one must be set for a role to be learned, by role; of a role
+            that is not among them none need be.
+    """
+
+    learns: tuple[str, ...]
+    uses: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    terms: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def learned(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The roles that are trained with these options."""
+        terms = dict(self.terms)
+        return tuple(
+            role
+            for role in self.learns
+            if role not in terms or any(options.get(term) is not None for term in terms[role])
+        )
+
+
+DENOISING = Needs(learns=("P",))
+RESIDUAL_START = Needs(learns=("G",), uses=("P",), sections=("training_problems",))
+SCORE_START = Needs(learns=("G",), sections=("training_problems",))
+PNPREG = Needs(learns=("P", "G"))
+EQUILIBRIUM = Needs(
+    learns=("P", "G"),
+    sections=("equilibrium", "training_problems"),
+    terms=(("P", ("link", "forward_backward")), ("G", ("link", "gradient_descent"))),
+)
+
+OBJECTIVES = {  # by their names in the configuration
+    "denoising": DENOISING,
+    "residual_start": RESIDUAL_START,
+    "score_start": SCORE_START,
+    "pnpreg": PNPREG,
+    "equilibrium": EQUILIBRIUM,
 }

@@ -2,8 +2,8 @@
 
 The first of ``seeds`` has the plain names, so that another seed is added to a finished run without
 training anything again. Stages whose weights are given are the same for every seed and have no
-copies. `expanded` makes the copies, so that the rules that train and evaluate need not know what a
-seed is. No PyTorch here.
+copies. `including_seeds` makes the copies, so that the rules that train and evaluate need not know
+what a seed is. No PyTorch here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 Config = Mapping[str, Any]
 
 
-def copy_name(name: str, seed: int, config: Config) -> str:
+def name_for_seed(name: str, seed: int, config: Config) -> str:
     """What a stage or method is called for a seed; the dot keeps it apart from configured names."""
     return name if seed == config["seeds"][0] else f"{name}.seed{seed}"
 
@@ -33,13 +33,13 @@ def seeds_of(method: str, config: Config) -> list[int]:
 def copies(config: Config) -> dict[str, tuple[str, int]]:
     """The method and seed behind the name of each copy, the methods of the first seed included."""
     return {
-        copy_name(method, seed, config): (method, seed)
+        name_for_seed(method, seed, config): (method, seed)
         for method in config["methods"]
         for seed in seeds_of(method, config)
     }
 
 
-def expanded(config: Config) -> dict[str, Any]:
+def including_seeds(config: Config) -> dict[str, Any]:
     """The configuration with copies of its trained stages and their methods for further seeds.
 
     A copy starts from the copies of its predecessors for the same seed.
@@ -50,12 +50,12 @@ def expanded(config: Config) -> dict[str, Any]:
         for stage in trained:
             entry = config["stages"][stage]
             starts = {
-                role: copy_name(start, seed, config) if start in trained else start
+                role: name_for_seed(start, seed, config) if start in trained else start
                 for role, start in entry["init"].items()
             }
-            stages[copy_name(stage, seed, config)] = {"seed": seed} | entry | {"init": starts}
+            stages[name_for_seed(stage, seed, config)] = {"seed": seed} | entry | {"init": starts}
         for method, entry in config["methods"].items():
             if entry["stage"] in trained:
-                copied = {"stage": copy_name(entry["stage"], seed, config)}
-                methods[copy_name(method, seed, config)] = entry | copied
+                copied = {"stage": name_for_seed(entry["stage"], seed, config)}
+                methods[name_for_seed(method, seed, config)] = entry | copied
     return {**config, "stages": stages, "methods": methods}

@@ -13,7 +13,7 @@ def expanded(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Ablations and `acceleration` are made for the first seed alone.
     """
-    made = ablations.expanded(seeds.expanded(config))
+    made = ablations.including_ablations(seeds.including_seeds(config))
     return {
         **made,
         "stages": made["stages"] | fixed_point_variants.copies(config),

@@ -8,10 +8,10 @@ what depends on it and nothing else. Nothing is imported or executed: the source
 - A class counts with all its methods. A statement at the top of a module that does something,
   rather than bind a name, counts wherever the module is imported.
 - A module counts as a whole where it cannot be told what of it is used: where it is handed on, or
-  named in a string, as in ``python -m rglib.training.launch``. So does a module of one's own
+  named in a string, as in ``python -m rglib.training.launch``. So does a module of your own
   (`rglib.extensions`), with all that it imports from its folder.
 - A file beside a module counts where a string names it, such as the tables in ``rglib/``; in rglib
-  a folder too, and of one's own code a file in the working folder.
+  a folder too, and of your own code a file in the working folder.
 - Comments, docstrings, formatting, the annotations' own definitions and the order of definitions do
   not count; nor do other packages, whose versions are in the provenance, and
   `MODULES_WITHOUT_NUMBERS`.
@@ -427,7 +427,7 @@ class _Reach:
         return next((path for path in candidates if path.is_file()), None)
 
     def _module(self, name: str) -> _Module | None:
-        """A module of the project or of one's own by its dotted name, or a script by its path."""
+        """A module of the project or of your own by its dotted name, or a script by its path."""
         path = self._path(name)
         if path is None:
             return None
@@ -446,7 +446,7 @@ class _Reach:
         return name.split(".")[0] == "rglib"
 
     def _belongs(self, parts: Parts, importer: str) -> bool:
-        """Whether an import counts: of rglib and scripts those of rglib, of one's own any."""
+        """Whether an import counts: of rglib and scripts those of rglib, of your own any."""
         strict = self._is_ours(importer) or importer.endswith(".py")
         return parts[0] == "rglib" or not strict
 

@@ -49,7 +49,7 @@ def solver(name: str | None) -> list[str]:
 def restoring(algorithm: str, config: Config, *, by: str) -> list[str]:
     """What restores by an algorithm, and by a solver where that uses one."""
     return [
-        one_of("rglib.restoration.evaluation:RESTORERS", algorithm),
+        one_of("rglib.restoration.restorers:RESTORERS", algorithm),
         *solver(by if algorithm == "gradient_descent" else None),
         *networks([ROLE[algorithm]], config),
     ]

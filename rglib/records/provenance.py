@@ -17,12 +17,14 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rglib import paper
 from rglib.files import file_digest, replacing
 from rglib.records.code_hash import DIGITS, SOURCE_ROOT, source_hash
+from rglib.records.model_card import Budget, ModelCard
 
 # They move only what is named after them.
 SECTIONS_APART = ("ablations", "acceleration", "bound", "fixed_points", "symmetry", "tuning")
@@ -30,14 +32,6 @@ KEYS_WITHOUT_NUMBERS = ("mirrors", "threads", "processes", *SECTIONS_APART)  # o
 
 RECORD_SUFFIX = "-metadata.json"  # where CSV on the Web looks for what belongs to a CSV
 CHECKSUM, SEAL = "schema:sha256", "dc:identifier"  # in a record: of the result, of the record
-
-PAPER_SOLVER = "adam"
-PAPER_ITERATIONS = 1500
-PAPER_START = "released"
-PAPER_FIXED_POINT_ITERATIONS = 500
-PAPER_IMAGES = 8394
-PAPER_TEST_SET = "Set5"
-PAPER_DATA = "DIV2K, BSD500, Flickr2K and WED"
 
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
@@ -102,10 +96,10 @@ class MixedError(ValueError):
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSize:
     """Size of a DRUNet: channels per scale and residual blocks per scale.
 
-    ``own`` are the roles that a class of one's own has instead, with its ``module:Class``.
+    ``own`` are the roles that a class of your own has instead, with its ``module:Class``.
     """
 
     widths: tuple[int, ...]
@@ -118,32 +112,12 @@ class Network:
         return f"{'-'.join(map(str, self.widths))}, {self.blocks} block{plural} per scale{own}"
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long a stage was trained: optimiser steps of ``batch`` square crops, in pixels."""
-
-    steps: int
-    batch: int
-    crop: int
-
-    @property
-    def pixels(self) -> int:
-        """Pixels seen in all."""
-        return self.steps * self.batch * self.crop**2
-
-    def __str__(self) -> str:
-        return f"{self.steps:,} steps of {self.batch} crops {self.crop}x{self.crop}"
-
-
-BUDGET = tuple(field.name for field in fields(Budget))  # its keys in a card
-PAPER_NETWORK = Network(widths=(64, 128, 256, 512), blocks=4)
-PAPER_BUDGETS = {"pnpreg": Budget(steps=800_000, batch=16, crop=128)} | {
-    stage: Budget(steps=78_750, batch=16, crop=128) for stage in ("mtdeq", "rg1", "deqgd", "rerg")
-}
+PAPER_NETWORK = NetworkSize(widths=paper.WIDTHS, blocks=paper.BLOCKS)
+PAPER_BUDGETS = {stage: Budget(**budget) for stage, budget in paper.BUDGETS.items()}
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainedStage:
     """One training stage as its model card tells it.
 
     ``given`` names weights that were not trained in this run; ``fixed_points`` says what of the
@@ -173,11 +147,11 @@ class Stage:
     @property
     def departure(self) -> str:
         """``""`` or the loud words for what is unlike the paper."""
-        paper = PAPER_BUDGETS.get(self.name)
-        if self.budget is None or paper is None or (self.budget == paper and not self.before):
+        theirs = PAPER_BUDGETS.get(self.name)
+        if self.budget is None or theirs is None or (self.budget == theirs and not self.before):
             return ""
         pixels = self.budget.pixels + sum(budget.pixels for _, budget in self.before)
-        return "SHORTER TRAINING" if pixels < paper.pixels else "OTHER TRAINING"
+        return "SHORTER TRAINING" if pixels < theirs.pixels else "OTHER TRAINING"
 
     def __str__(self) -> str:
         facts = [f"weights given, {self.given}"] if self.given else []
@@ -189,8 +163,8 @@ class Stage:
         if self.muon:
             facts.append("inner convolutions by Muon")
         published = "given" if self.name == "denoiser" else "not in the paper"
-        paper = PAPER_BUDGETS.get(self.name, published)
-        return f"{self.name}: {', '.join(facts)} (the paper: {paper})"
+        theirs = PAPER_BUDGETS.get(self.name, published)
+        return f"{self.name}: {', '.join(facts)} (the paper: {theirs})"
 
 
 @dataclass(frozen=True)
@@ -211,8 +185,8 @@ class Provenance:
     test_set: str
     test_set_digest: str
     stand_in_for: str | None
-    network: Network
-    stages: tuple[Stage, ...]
+    network: NetworkSize
+    stages: tuple[TrainedStage, ...]
     solver: str
     iterations: int
     tolerance: float | None
@@ -228,9 +202,10 @@ class Provenance:
         """Where this run is not the paper's, loudest first; one sentence each, perhaps none."""
         told = [f"{stage.departure}: {stage}." for stage in self._told() if stage.departure]
         return [*self._other_test_set(), *self._other_descent(), *self._other_network(), *told] + [
-            f"OTHER TRAINING DATA of {data}; the paper: {PAPER_DATA}, {PAPER_IMAGES} images."
+            f"OTHER TRAINING DATA of {data}; the paper: {paper.TRAINING_DATA}, "
+            f"{paper.IMAGES} images."
             for images, data in self._training_data()
-            if images != PAPER_IMAGES
+            if images != paper.IMAGES
         ]
 
     def brief(self) -> list[str]:
@@ -253,31 +228,31 @@ class Provenance:
                 f"STAND-IN TEST SET: {self.test_set} instead of {self.stand_in_for}; "
                 "these numbers cannot be compared with the paper's."
             ]
-        if self.test_set != PAPER_TEST_SET:
-            return [f"OTHER TEST SET: {self.test_set}; the paper's values are on Set5."]
+        if self.test_set != paper.TEST_SET:
+            return [f"OTHER TEST SET: {self.test_set}; the paper's values are on {paper.TEST_SET}."]
         return []
 
     def _other_descent(self) -> list[str]:
         """One sentence where the solver is another, or else one for each setting."""
         start = f"completion starts from {self.x0} pixels instead of grey ones"
-        if self.solver != PAPER_SOLVER:
+        if self.solver != paper.SOLVER:
             said = [
-                f"{self.solver} instead of {PAPER_SOLVER}",
-                f"{self.iterations} iterations at most instead of {PAPER_ITERATIONS}",
+                f"{self.solver} instead of {paper.SOLVER}",
+                f"{self.iterations} iterations at most instead of {paper.ITERATIONS}",
             ]
             if self.tolerance is not None:
                 said.append(f"until eight steps move an image by less than {self.tolerance:g}")
             if self.average:
                 said.append("results are means of the last eight iterates")
-            if self.x0 != PAPER_START:
+            if self.x0 != paper.START:
                 said.append(start)
             return [f"OTHER SOLVER of gradient descent: {', '.join(said)}."]
         said = []
-        if self.iterations != PAPER_ITERATIONS:
-            word = "FEWER" if self.iterations < PAPER_ITERATIONS else "MORE"
+        if self.iterations != paper.ITERATIONS:
+            word = "FEWER" if self.iterations < paper.ITERATIONS else "MORE"
             said.append(
                 f"{word} ITERATIONS of gradient descent: {self.iterations} "
-                f"instead of {PAPER_ITERATIONS}."
+                f"instead of {paper.ITERATIONS}."
             )
         if self.tolerance is not None:
             said.append(
@@ -290,7 +265,7 @@ class Provenance:
                 "AVERAGED ITERATES: the results of gradient descent are means of the last eight "
                 "iterates; the paper's are last iterates."
             )
-        if self.x0 != PAPER_START:
+        if self.x0 != paper.START:
             said.append(f"OTHER START: {start}.")
         return said
 
@@ -306,19 +281,19 @@ class Provenance:
         steps: dict[str, list[tuple[str, int, int]]] = {}
         for stage in self._told():
             if stage.departure and stage.budget:
-                paper = PAPER_BUDGETS[stage.name].steps
+                theirs = PAPER_BUDGETS[stage.name].steps
                 steps.setdefault(stage.departure, []).append(
-                    (stage.name, stage.budget.steps, paper)
+                    (stage.name, stage.budget.steps, theirs)
                 )
         said = []
         for word, stages in steps.items():
             ours = ", ".join(f"{name} {n:,}" for name, n, _ in stages)
-            papers = " or ".join(dict.fromkeys(f"{paper:,}" for *_, paper in stages))
+            papers = " or ".join(dict.fromkeys(f"{theirs:,}" for *_, theirs in stages))
             said.append(f"{word}: {ours} steps; the paper: {papers}.")
-        images = dict.fromkeys(f"{n:,}" for n, _ in self._training_data() if n != PAPER_IMAGES)
+        images = dict.fromkeys(f"{n:,}" for n, _ in self._training_data() if n != paper.IMAGES)
         if images:
             ours = " or ".join(images)
-            said.append(f"OTHER TRAINING DATA: {ours} images; the paper: {PAPER_IMAGES:,}.")
+            said.append(f"OTHER TRAINING DATA: {ours} images; the paper: {paper.IMAGES:,}.")
         return said
 
     def lines(self) -> list[str]:
@@ -326,7 +301,7 @@ class Provenance:
         agreeing = []
         if not self.stand_in_for:
             agreeing.append(f"Test set: {self.test_set} (digest {self.test_set_digest}).")
-        if self.iterations == PAPER_ITERATIONS:
+        if self.iterations == paper.ITERATIONS:
             agreeing.append(f"Iterations of gradient descent: {self.iterations}.")
         if self.network == PAPER_NETWORK:
             agreeing.append(f"Network: {self.network}.")
@@ -334,7 +309,7 @@ class Provenance:
         agreeing += [
             f"Training data of {data}."
             for images, data in self._training_data()
-            if images == PAPER_IMAGES
+            if images == paper.IMAGES
         ]
         versions = ", ".join(f"{name} {version}" for name, version in self.versions)
         return [
@@ -373,7 +348,7 @@ class Provenance:
     def _seeds(self) -> str:
         return f"seed{'' if len(self.seeds) == 1 else 's'} {', '.join(map(str, self.seeds))}"
 
-    def _told(self) -> list[Stage]:
+    def _told(self) -> list[TrainedStage]:
         """The stages to describe: what is said of one holds for its copies."""
         return [stage for stage in self.stages if not stage.is_copy]
 
@@ -409,7 +384,7 @@ def make_provenance(
     config: Mapping[str, Any],
     *,
     test_set: Mapping[str, Any],
-    cards: Sequence[Mapping[str, Any]],
+    cards: Sequence[ModelCard],
     machines: Sequence[Mapping[str, Any]] = (),
     modules: Mapping[str, str] | None = None,
     sections: Sequence[str] = (),
@@ -441,7 +416,7 @@ def make_provenance(
         test_set=_title(test_set),
         test_set_digest=digest_of_images(_get(test_set, "test-set manifest", "images")),
         stand_in_for=_get(test_set, "test-set manifest", "stand_in_for"),
-        network=Network(
+        network=NetworkSize(
             widths=tuple(network["widths"]),
             blocks=network["blocks"],
             own=tuple((role, network[role]) for role in ("P", "G") if network.get(role)),
@@ -477,17 +452,19 @@ def read_provenance(
 
     Raises:
         MixedError: one of them was made with other code or another test set than the rest.
+        CardError: a card is missing or none.
     """
-    made = {Path(path): _read_json(path) for path in (*cards, *machines)}
+    read = {Path(path): ModelCard.read(Path(path)) for path in cards}
+    jobs = {Path(path): _read_json(path) for path in machines}
+    trained = {path: card.to_dict() for path, card in read.items() if not card.given}
     listed = _read_json(test_set)
-    for path, content in made.items():
-        if not content.get("given"):
-            _check_alike(path, content, modules or {}, listed)
+    for path, made in {**trained, **jobs}.items():
+        _check_alike(path, made, modules or {}, listed)
     return make_provenance(
         config,
         test_set=listed,
-        cards=[made[Path(card)] for card in cards],
-        machines=[made[Path(path)] for path in machines],
+        cards=list(read.values()),
+        machines=list(jobs.values()),
         modules=modules,
         sections=sections,
     )
@@ -573,40 +550,35 @@ def _title(test_set: Mapping[str, Any]) -> str:
     return f"{title} (left out: {left_out})" if left_out else title
 
 
-def _stage(card: Mapping[str, Any]) -> Stage:
-    return Stage(
-        name=_get(card, "model card", "stage"),
-        budget=_budget(card),
-        before=tuple((name, Budget(**budget)) for name, budget in card.get("before", {}).items()),
+def _stage(card: ModelCard) -> TrainedStage:
+    return TrainedStage(
+        name=card.stage,
+        budget=card.budget,
+        before=tuple((name, Budget(**budget)) for name, budget in (card.before or {}).items()),
         fixed_points=_fixed_points(card),
-        muon=(card.get("optimiser") or {}).get("muon") is not None,
-        given=_origin(card) if card.get("given") else None,
-        device=card.get("device") or "unknown device",
-        data=tuple(card.get("data") or ()),
-        images=card.get("images"),
-        data_digest=card.get("data_digest"),
-        weights=tuple((card.get("weights") or {}).items()),
+        muon=(card.optimiser or {}).get("muon") is not None,
+        given=_origin(card) if card.given else None,
+        device=card.device or "unknown device",
+        data=tuple(card.data or ()),
+        images=card.images,
+        data_digest=card.data_digest,
+        weights=tuple((card.weights or {}).items()),
     )
 
 
-def _budget(card: Mapping[str, Any]) -> Budget | None:
-    numbers = [card[key] for key in BUDGET if card.get(key) is not None]
-    return Budget(*numbers) if len(numbers) == len(BUDGET) else None
-
-
-def _fixed_points(card: Mapping[str, Any]) -> str:
+def _fixed_points(card: ModelCard) -> str:
     """What the card says of training at x_f and x_g, where it is not the paper's; else nothing."""
-    settings = card.get("equilibrium") or {}  # the cards of older trainings say null
+    settings = card.equilibrium or {}
     said = [_way_to_fixed_points(settings)] if settings else []
-    of_g = card.get("options", {}).get("gradient_descent") is not None
-    solver = settings.get("solver", PAPER_SOLVER)
-    if of_g and solver != PAPER_SOLVER:
+    of_g = (card.options or {}).get("gradient_descent") is not None
+    solver = settings.get("solver", paper.SOLVER)
+    if of_g and solver != paper.SOLVER:
         said.append(f"those of g by {solver}")
     if of_g and settings.get("backward_map", "gradient") != "gradient":
         said.append("back-propagation through the semi-implicit step")
     if settings.get("loss", "mean_square") != "mean_square":
         said.append("the loss in dB")
-    said.append(_noise_trained_on(card.get("training_problems") or {}))
+    said.append(_noise_trained_on(card.training_problems or {}))
     return ", ".join(filter(None, said))
 
 
@@ -616,8 +588,8 @@ def _way_to_fixed_points(settings: Mapping[str, Any]) -> str:
             f"fixed points by iterates kept for {keep['visits']} updates, {keep['first_steps']} "
             f"steps in the first and {keep['steps']} in each later one"
         )
-    most = settings.get("max_iterations", PAPER_FIXED_POINT_ITERATIONS)
-    if most == PAPER_FIXED_POINT_ITERATIONS:
+    most = settings.get("max_iterations", paper.FIXED_POINT_ITERATIONS)
+    if most == paper.FIXED_POINT_ITERATIONS:
         return ""
     return f"fixed points after {most} iterations at most"
 
@@ -632,9 +604,10 @@ def _noise_trained_on(problems: Mapping[str, Any]) -> str:
     return f"noise of {least:g} to {most:g}/255{drawn} instead of 0 to 50/255"
 
 
-def _origin(card: Mapping[str, Any]) -> str:
+def _origin(card: ModelCard) -> str:
     """Files or addresses, of one network or by role."""
-    origins = [card[key] for key in ("source", "file", "url") if card.get(key)]
+    said = card.to_dict()
+    origins = [said[key] for key in ("source", "file", "url") if said.get(key)]
     names = [[origin] if isinstance(origin, str) else origin.values() for origin in origins]
     return ", ".join(dict.fromkeys(itertools.chain(*names))) or "origin not recorded"
 

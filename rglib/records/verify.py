@@ -99,7 +99,7 @@ class TouchedError(ValueError):
 
 
 @dataclass(frozen=True)
-class Network:
+class StageWeights:
     """A stage of training: the sha256 of its weights by role, and of its images if it ran here."""
 
     stage: str
@@ -107,7 +107,7 @@ class Network:
     data_digest: str | None
 
     @classmethod
-    def of(cls, stage: Mapping[str, Any]) -> Network:
+    def of(cls, stage: Mapping[str, Any]) -> StageWeights:
         """From a stage of a record; images of a training elsewhere cannot be compared."""
         digest = stage["data_digest"] if stage["given"] is None else None
         return cls(stage["name"], stage["weights"], digest)
@@ -133,7 +133,7 @@ class Record:
     sections: Mapping[str, str]
     python: str
     modules: Mapping[str, str]
-    networks: tuple[Network, ...]
+    networks: tuple[StageWeights, ...]
     test_set_digest: str
 
     @classmethod
@@ -166,7 +166,7 @@ class Record:
             sections=made["sections"],
             python=made["versions"]["Python"],
             modules=made["modules"],
-            networks=tuple(map(Network.of, made["stages"])),
+            networks=tuple(map(StageWeights.of, made["stages"])),
             test_set_digest=made["test_set_digest"],
         )
 

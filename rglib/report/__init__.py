@@ -1,1 +1,1 @@
-"""Tables, figures, claims and the page, from CSV files. No PyTorch here."""
+"""Tables, figures, claims, page: from CSV files, and without PyTorch."""

@@ -21,9 +21,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from tabulate import tabulate
 
-from rglib.plan.acceleration import SOLVERS, copy_name, solver_of
+from rglib import paper
+from rglib.plan.acceleration import SOLVERS
+from rglib.plan.names import copy_name, copy_of
 from rglib.records.columns import COLUMN_DESCRIPTIONS
-from rglib.records.provenance import PAPER_START, Provenance
+from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
     MINUS,
     ResultsError,
@@ -227,7 +229,7 @@ def _compared(curves: pd.DataFrame) -> dict[str, Any]:
 def _calls_before_first_step(results: pd.DataFrame, calls_before: CallsBefore) -> pd.Series:
     """The mean over the images, for each copy and problem."""
     calls = [
-        calls_before[solver_of(copy)](height, width)
+        calls_before[copy_of(copy)[1]](height, width)
         for copy, height, width in results[["method", "height", "width"]].to_numpy()
     ]
     groups = results.assign(calls=calls).groupby(["method", "problem_id"])
@@ -282,7 +284,7 @@ def of_both_solvers(provenance: Provenance, *, steps: Mapping[str, int]) -> Prov
         iterations=steps["adam"],
         tolerance=None,
         average=False,
-        x0=PAPER_START,  # what differs between the solvers is said in the text
+        x0=paper.START,  # what differs between the solvers is said in the text
     )
 
 

@@ -21,11 +21,10 @@ import pandas as pd
 import yaml
 from tabulate import tabulate
 
+from rglib import paper
 from rglib.extensions import closest
-from rglib.paper import CLAIMS
 from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
-    PAPER_METHODS,
     footnotes,
     paper_tables,
     summarise,
@@ -115,7 +114,7 @@ class Numbers:
     @classmethod
     def of_paper(cls) -> Numbers:
         """Take the paper's, which has published no curve as numbers."""
-        ids = {name: method for method, name in PAPER_METHODS.items()}
+        ids = {name: method for method, name in paper.METHODS.items()}
         tables = paper_tables().replace({"method": ids}).rename(columns={"problem_id": "problem"})
         return cls({value: _wide(tables, value) for value in ("psnr_db", "ssim")})
 
@@ -434,7 +433,7 @@ def _claim(entry: Mapping[str, Any], content: Mapping[str, Any], titles: Any) ->
 @cache
 def papers_claims() -> Claims:
     """The claims of the paper."""
-    return Claims.read(CLAIMS)
+    return Claims.read(paper.CLAIMS)
 
 
 # -------------------------------------------------------------------------------------- reporting
@@ -446,10 +445,10 @@ def check_claims(ours: Numbers) -> pd.DataFrame:
     Returns:
         One row per claim with `CLAIM_COLUMNS`; ``holds`` is ``yes``, ``no`` or ``not evaluable``.
     """
-    paper = Numbers.of_paper()
+    published = Numbers.of_paper()
     rows = []
     for claim in papers_claims().claims:
-        mine, theirs = claim.verdict(ours), claim.verdict(paper)
+        mine, theirs = claim.verdict(ours), claim.verdict(published)
         rows.append(
             {
                 "claim": claim.name,

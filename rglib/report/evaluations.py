@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rglib import paper
 from rglib.files import replacing
-from rglib.paper import TABLES
 from rglib.records.columns import COLUMN_DESCRIPTIONS, OUTCOMES
 from rglib.records.provenance import Provenance, headwords, write_record
 
@@ -36,24 +36,9 @@ TABLE_COLUMNS = (
 SPREAD_COLUMNS = "seeds psnr_std_db ssim_std".split()  # of tables of several seeds
 CONVERGENCE_COLUMNS = "method problem_id iteration psnr_db".split()
 
-
-# The paper's names of the methods, by ours. A method beyond these has no published value.
-PAPER_METHODS = {
-    "gauss": "Gauss",
-    "mtdeq": "MTDEQ",
-    "pnpreg": "pnpReG",
-    "rg1": "RG1",
-    "deqgd": "DEQGD",
-    "rerg": "RERG",
-}
-
-TABLE_TITLES = {
-    1: "Completion and deblurring",
-    2: "Super-resolution",
-    3: "Problems that are not in the paper",
-}
 OWN_TABLE = 3
-PAPER_ON = " The paper's values are on Set5."
+TABLE_TITLES = {**paper.TABLE_TITLES, OWN_TABLE: "Problems that are not in the paper"}
+PAPER_ON = f" The paper's values are on {paper.TEST_SET}."
 PROBLEMS_PER_BLOCK = 4  # more columns than these cannot be read side by side
 SIGNIFICANT = {"psnr_db": 2, "ssim": 3}  # decimals, as printed in the paper
 MINUS = "\N{MINUS SIGN}"
@@ -123,7 +108,7 @@ def read_curves(
 
 def paper_tables() -> pd.DataFrame:
     """Tables 1 and 2 of the paper, tidy; ``method`` is the paper's name of it."""
-    return pd.read_csv(TABLES)
+    return pd.read_csv(paper.TABLES)
 
 
 def paper_problems() -> list[str]:
@@ -215,14 +200,14 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
         The standard deviations are those of the seeds' means over the images, nan for a single
         seed. The paper's columns are nan where it has no value.
     """
-    paper = paper_tables().set_index(["method", "problem_id"])
+    theirs = paper_tables().set_index(["method", "problem_id"])
     rows = []
     for key, group in results.groupby(["method", "problem_id"], sort=False):
         method, problem = map(str, key)
         finished = group["outcome"] == "finished"
         by_seed = group[finished].groupby("seed")[["psnr_db", "ssim"]].mean()
         spread = by_seed.std() if finished.all() else by_seed.std() * math.nan
-        published = (PAPER_METHODS.get(method), problem)
+        published = (paper.METHODS.get(method), problem)
         rows.append(
             {
                 "table": table_of(problem),
@@ -234,8 +219,8 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
                 "iterations": group["iterations"].mean(),
                 "converged": finished.mean(),
                 "seconds": group["seconds"].sum(),
-                "paper_psnr_db": paper["psnr_db"].get(published, math.nan),
-                "paper_ssim": paper["ssim"].get(published, math.nan),
+                "paper_psnr_db": theirs["psnr_db"].get(published, math.nan),
+                "paper_ssim": theirs["ssim"].get(published, math.nan),
                 "seeds": group["seed"].nunique(),
                 "psnr_std_db": spread["psnr_db"],
                 "ssim_std": spread["ssim"],
@@ -471,7 +456,7 @@ def _row_groups(
         ]
         return markup.separator.join(marked)
 
-    def paper(cell: pd.Series, problem: str) -> str:
+    def published(cell: pd.Series, problem: str) -> str:
         if math.isnan(cell["paper_psnr_db"]):
             return ""
         return markup.separator.join(_pair(cell["paper_psnr_db"], cell["paper_ssim"]))
@@ -497,7 +482,7 @@ def _row_groups(
         return [group("ours", ours)]
     return [
         group("ours", ours),
-        group("the paper", paper),
+        group("the paper", published),
         group("difference, ours less the paper's", difference),
     ]
 

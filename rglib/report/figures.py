@@ -22,16 +22,14 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 from PIL import Image
 
+from rglib import paper
 from rglib.files import replacing
 from rglib.records.provenance import Provenance, write_record
 from rglib.report.evaluations import ResultsError, problem_title
 from rglib.report.job import Job
 from rglib.report.results import results_of
 
-FIGURE_1_PROBLEMS = ("sr3_gaussian_n0.01", "completion90", "deblur_s2.0")
-FIGURE_1_IMAGE = "butterfly"
 FIGURE_1_CROP = 96  # pixels
-FIGURE_2_PROBLEM = "completion90"
 DEEPEST_DB = 3.0  # under the start; a curve that diverges leaves the axes instead of flattening all
 
 CM = 1 / 2.54  # inches
@@ -78,7 +76,7 @@ STYLE: dict[RcKeyType, Any] = {
 
 
 @dataclass(frozen=True)
-class View:
+class Crop:
     """A square crop of an image of the test set, in pixels of the ground truth.
 
     ``top`` and ``left`` are that of the centred crop where they are None.
@@ -111,7 +109,7 @@ def fig2(
     *,
     labels: Mapping[str, str],
     provenance: Provenance,
-    problem: str = FIGURE_2_PROBLEM,
+    problem: str = paper.FIGURE_2_PROBLEM,
 ) -> Figure:
     """Draw the mean PSNR over the iterations of gradient descent.
 
@@ -170,8 +168,8 @@ def fig1(
     images: Path,
     labels: Mapping[str, str],
     provenance: Provenance,
-    problems: Sequence[str] = FIGURE_1_PROBLEMS,
-    views: Mapping[str, View] | None = None,
+    problems: Sequence[str] = paper.FIGURE_1_PROBLEMS,
+    views: Mapping[str, Crop] | None = None,
 ) -> Figure:
     """Draw crops of the restored images, one row per problem.
 
@@ -185,8 +183,8 @@ def fig1(
         labels: readable names of the methods to draw, by id, in the order of the columns.
         provenance: what made the images; goes to the foot.
         problems: ids of the problems; those without results are left out.
-        views: crops by problem id. By default the centre of `FIGURE_1_IMAGE`, or of the first
-            image where the test set has none of that name.
+        views: crops by problem id. By default the centre of `rglib.paper.FIGURE_1_IMAGE`, or of
+            the first image where the test set has none of that name.
 
     Raises:
         ResultsError: none of the problems has results, or an image is missing or too small.
@@ -194,7 +192,7 @@ def fig1(
     drawn = [problem for problem in problems if problem in set(results["problem_id"])]
     if not drawn:
         raise ResultsError(f"no result on {', '.join(problems)}: figure 1 has nothing to show")
-    default = _default_view(results)
+    default = _default_crop(results)
     columns, rows = 2 + len(labels), len(drawn)
     side, top, gap, foot = 0.95 * CM, 0.45 * CM, 0.55 * CM, 0.55 * CM  # the gap holds the PSNR
     panel = (TEXT_WIDTH - side) / columns
@@ -292,11 +290,11 @@ def write_foot(figure: Figure, text: str) -> None:
     foot.set_text("\n".join(lines))
 
 
-def _default_view(results: pd.DataFrame) -> View:
+def _default_crop(results: pd.DataFrame) -> Crop:
     names = list(dict.fromkeys(results["image"]))
-    image = FIGURE_1_IMAGE if FIGURE_1_IMAGE in names else names[0]
+    image = paper.FIGURE_1_IMAGE if paper.FIGURE_1_IMAGE in names else names[0]
     sizes = results.loc[results["image"] == image, ["height", "width"]]
-    return View(image, size=min(FIGURE_1_CROP, int(sizes.min().min())))
+    return Crop(image, size=min(FIGURE_1_CROP, int(sizes.min().min())))
 
 
 def _panels(

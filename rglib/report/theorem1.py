@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from rglib.plan.open_settings import task_of
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import Provenance
 from rglib.report.evaluations import ResultsError
@@ -154,9 +155,7 @@ def _band(axes: Axes) -> tuple[float, float]:
 
 
 def _kind(problem_id: str) -> str:
-    beginnings = {"completion": "completion", "deblur": "deblurring"}
-    found = (kind for start, kind in beginnings.items() if problem_id.startswith(start))
-    return next(found, "super-resolution")
+    return task_of(problem_id).replace("_", "-")
 
 
 def _looks() -> list[dict[str, Any]]:

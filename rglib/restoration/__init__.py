@@ -1,1 +1,1 @@
-"""Restoring images with trained networks, in the tables and by hand."""
+"""Restoring images: with trained networks, in the tables and by hand."""

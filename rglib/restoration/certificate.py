@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import rglib
+from rglib import paper
 from rglib.core.algorithms import DIHEDRAL, GradientDescent, PnPADMM, RotatingGradient
 from rglib.core.fixed_point import Outcome, root_mean_square, slope
 from rglib.core.maps import GradientStep, RegularizedGradient
@@ -26,7 +27,7 @@ from rglib.core.spectrum import lipschitz
 from rglib.files import replacing
 from rglib.restoration.prior import Prior, nearest, observed, problem_of
 
-ETA = 0.49  # the step size of g; the estimate of the distance does not depend on it
+ETA = paper.ETA_FB  # the step size of g; the estimate of the distance does not depend on it
 POWER_ITERATIONS = 10
 DIVERGED_ABOVE = 100.0  # the guard of the paper's training
 SUFFIX = "-certificate.json"
@@ -72,7 +73,7 @@ class Certificate:
         residual_ensemble: of the mean of D + s^2 T^-1 G T over the eight transforms, which is what
             the periodic ensemble goes to.
         slope: of G at x, as `rglib.core.fixed_point.slope`.
-        lipschitz: of g at x with step size 0.49, from below, as
+        lipschitz: of g at x with step size `ETA`, from below, as
             `rglib.core.spectrum.lipschitz`.
         theorem_1: what follows.
         precision: inside the network.

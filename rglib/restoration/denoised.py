@@ -16,13 +16,7 @@ from torch import Tensor, nn
 
 from rglib.core.devices import device_named
 from rglib.core.metrics import psnr
-from rglib.core.networks import (
-    WeightsError,
-    build,
-    for_inference,
-    load_into,
-    preferred_arithmetic,
-)
+from rglib.core.networks import WeightsError, load_frozen
 from rglib.core.problems import SeededImage
 from rglib.core.tensors import to_tensor
 from rglib.data.images import ImageError, read_image
@@ -57,16 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = [to_tensor(read_image(path)) for path in files]
         device = device_named(options.device)
         models = Models.open(options.models)
-        network = build(
+        network = load_frozen(
             "P",
-            **models.card(METHOD)["network"],
-            arithmetic=preferred_arithmetic(options.precision, device),
+            models.weights(METHOD),
+            network=models.card(METHOD).network,
+            device=device,
+            precision=options.precision,
         )
-        load_into(network, models.weights(METHOD))
     except (ImageError, ModelsError, WeightsError, ValueError, OSError) as error:
         print(f"rglib.restoration.denoised: {error}", file=sys.stderr)
         return 2
-    network = for_inference(network, device)
     for level in LEVELS:
         values = denoising_psnr(network, images, level, device=device)
         print(f"{level}/255: {sum(values) / len(values):.2f} dB, {len(values)} images", flush=True)

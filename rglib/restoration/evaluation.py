@@ -11,25 +11,25 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from rglib.core.algorithms import ADMMSchedule, GradientDescent, PnPADMM, Record, Start
-from rglib.core.fixed_point import solver_named
+from rglib.core.algorithms import GradientDescent
 from rglib.core.metrics import SSIM_WINDOW, psnr, ssim
-from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.core.networks import load_frozen, preferred_arithmetic
 from rglib.core.problems import PROBLEMS, Degradation, Observation, degradations, observe_image
 from rglib.core.tensors import centre, to_tensor, to_uint8
 from rglib.data.images import ImageError, read_listed, write_png
 from rglib.data.manifest import Manifest
 from rglib.files import file_digest, replacing
 from rglib.progress import PIXEL, Advance, progress
+from rglib.restoration.restorers import Batched, Restorer, restorer
 
 DIVERGED_ABOVE = (
     100.0  # an entry of this size belongs to no image; the guard of the paper's training
@@ -39,30 +39,6 @@ Config = Mapping[str, Any]
 Row = Mapping[str, str | int]
 Tables = tuple[pd.DataFrame, pd.DataFrame]  # results and curves
 STAMP = "fingerprint"  # the file that vouches for those of a problem
-
-
-class Restorer(Protocol):
-    """A method made for one problem."""
-
-    @property
-    def recorded(self) -> int:
-        """How many iterates ``record`` is shown."""
-
-    def restore(self, seen: Observation, record: Record) -> Tensor:
-        """The restored image (B, 3, H, W); ``record`` is shown every iterate, x0 first."""
-
-
-@runtime_checkable
-class Batched(Restorer, Protocol):
-    """A method that can restore several images of one size at a time."""
-
-    def alike(self, other: object) -> bool:
-        """Whether images of both methods may share a batch."""
-
-    def together(
-        self, methods: Sequence[Any], seen: Sequence[Observation], record: Record
-    ) -> Tensor:
-        """The restored images of methods that are alike, (B, 3, H, W), each of its own."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +79,7 @@ def evaluate_method(
 
     ``seed`` is that of the training, for the tables; ``network`` and ``settings`` are sections of
     the configuration, the latter those that the algorithm reads; ``problems`` says by id what
-    those of one's own are, see `rglib.core.problems.degradations`; ``code`` is the hashes of the
+    those of your own are, see `rglib.core.problems.degradations`; ``code`` is the hashes of the
     code by its entry points, for the fingerprints.
 
     Raises:
@@ -111,15 +87,16 @@ def evaluate_method(
         ImageError: a test image cannot be read, or is too small for a problem.
         OSError: a file cannot be written; finished problems are kept.
     """
-    arithmetic = preferred_arithmetic(precision, device)
-    model = build(role, **network, arithmetic=arithmetic)
-    load_into(model, weights)
-    model = for_inference(model, device, compiled=settings["evaluation"]["compile"])
+    compiled = settings["evaluation"]["compile"]
+    model = load_frozen(
+        role, weights, network=network, device=device, precision=precision, compiled=compiled
+    )
     crop = settings["evaluation"].get("crop")
     images = read_test_images(manifest, crop=crop)
     kinds = degradations(problems)
     check_sizes(manifest, images, kinds, crop=crop)
-    common = [name, seed, algorithm, file_digest(weights), manifest.digest(), str(arithmetic), code]
+    arithmetic = str(preferred_arithmetic(precision, device))
+    common = [name, seed, algorithm, file_digest(weights), manifest.digest(), arithmetic, code]
     own = {
         problem: [definition, _settings_of(problem, settings, task=kinds[problem].task)]
         for problem, definition in problems.items()
@@ -137,70 +114,6 @@ def evaluate_method(
         degradations=kinds,
         batch=settings["evaluation"]["batch"],
     )
-
-
-def restorer(
-    algorithm: str,
-    problem_id: str,
-    network: torch.nn.Module,
-    config: Config,
-    *,
-    degradation: Degradation | None = None,
-) -> Restorer:
-    """The method for one problem, from its entries in the configuration.
-
-    ``config`` holds ``evaluation``, and ``problems`` or ``admm``; ``degradation`` is that of the
-    problem where this is none of the twelve.
-    """
-    return RESTORERS[algorithm](problem_id, network, config, degradation or PROBLEMS[problem_id])
-
-
-def _pnp_admm(
-    problem_id: str, network: torch.nn.Module, config: Config, degradation: Degradation
-) -> PnPADMM:
-    schedule = config["admm"][degradation.task]
-    return PnPADMM(
-        network,
-        ADMMSchedule(
-            iterations=schedule["iterations"],
-            sigma_first=schedule["sigma_first_255"] / 255,
-            sigma_last=max(schedule["sigma_last_255"] / 255, degradation.sigma),
-            sigma_min=config["admm"]["sigma_min_255"] / 255,
-        ),
-        ensemble=config["evaluation"]["ensemble"],
-        x0=_start(config),
-    )
-
-
-def _gradient_descent(
-    problem_id: str, network: torch.nn.Module, config: Config, degradation: Degradation
-) -> GradientDescent:
-    problem = config["problems"][problem_id]
-    return GradientDescent(
-        network,
-        solver=solver_named(config["evaluation"]["solver"], lr=problem["lr"]),
-        s=problem["s_255"] / 255,
-        iterations=config["evaluation"]["iterations"],
-        ensemble=config["evaluation"]["ensemble"],
-        tile_above=config["evaluation"]["tile_above"],
-        tolerance=config["evaluation"]["tolerance"],
-        average=config["evaluation"]["average"],
-        x0=_start(config),
-    )
-
-
-def _start(config: Config) -> Start:
-    """Where methods begin; settings of older networks do not say it."""
-    start: Start = config["evaluation"].get("x0", "released")
-    return start
-
-
-# By name: written out, so that a change of one algorithm evaluates no method of the other again,
-# see `rglib.records.code_hash`.
-RESTORERS: dict[str, Callable[[str, torch.nn.Module, Config, Degradation], Restorer]] = {
-    "gradient_descent": _gradient_descent,
-    "pnp_admm": _pnp_admm,
-}
 
 
 def read_test_images(manifest: Manifest, *, crop: int | None = None) -> list[GroundTruth]:

@@ -58,7 +58,7 @@ def check_memory(
     Args:
         path: of the image, for the message.
         size: (..., H, W) of the result.
-        network: G or P; of one's own, what it needs is not known, and nothing is checked.
+        network: G or P; of your own, what it needs is not known, and nothing is checked.
         device: where it computes.
         tile_above: pixels above which it is applied to parts.
         advice: what else can be done, for the message.

@@ -15,7 +15,7 @@ from torch.nn import functional
 from rglib.core.algorithms import GradientDescent, PnPADMM, Record
 from rglib.core.devices import device_named
 from rglib.core.fixed_point import Adam, solver_named
-from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.core.networks import load_frozen
 from rglib.core.operators import (
     BLUR_SIZE,
     Blur,
@@ -42,7 +42,7 @@ from rglib.files import file_digest
 from rglib.plan.ablations import overlaid
 from rglib.plan.roles import ROLE
 from rglib.progress import progress as shown_progress
-from rglib.restoration.evaluation import restorer
+from rglib.restoration.restorers import admm_schedule, restorer
 from rglib.restoration.weights_folder import Config, Models
 
 
@@ -131,8 +131,7 @@ class Prior:
         table = self._degradation(like)
         made = restorer(self.algorithm, like, self.network, self.settings, degradation=table)
         if isinstance(made, PnPADMM):
-            last = self.settings["admm"][table.task]["sigma_last_255"] / 255
-            schedule = replace(made.schedule, sigma_last=max(last, problem.sigma))
+            schedule = admm_schedule(self.settings, table.task, sigma=problem.sigma)
             return replace(made, schedule=schedule)
         assert isinstance(made, GradientDescent)  # the only other algorithm
         if self.s is not None:
@@ -229,23 +228,24 @@ def load(
     Raises:
         ModelsError: an unknown method, or a folder without its network, card or settings.
         WeightsError: the weights cannot be read, or are not of the size that the card says.
-        ExtensionError: the card names a network of one's own that is not in the working folder.
+        ExtensionError: the card names a network of your own that is not in the working folder.
         ValueError: there is no such device or precision.
     """
     found = Models.open(None if models is None else Path(models))
     entry, weights = found.method(method), found.weights(method)
     on = device_named(device)
-    network = build(
+    network = load_frozen(
         ROLE[entry["algorithm"]],
-        **found.card(method)["network"],
-        arithmetic=preferred_arithmetic(precision, on),
+        weights,
+        network=found.card(method).network,
+        device=on,
+        precision=precision,
     )
-    load_into(network, weights)
     evaluation = found.settings["evaluation"] | entry.get("evaluation", {})
     return Prior(
         name=method,
         algorithm=entry["algorithm"],
-        network=for_inference(network, on),
+        network=network,
         settings={**found.settings, "evaluation": evaluation},
         device=on,
         weights=file_digest(weights),

@@ -17,6 +17,7 @@ from typing import Any
 
 from rglib.files import replacing
 from rglib.plan.roles import ROLE
+from rglib.records.model_card import CardError, ModelCard
 
 Config = Mapping[str, Any]
 
@@ -28,8 +29,6 @@ SECTIONS_AT_TEST_TIME = (
     "problems",
     "admm",
 )  # of the configuration, in it
-
-NETWORK = {"widths", "blocks"}  # in a card; P and G name networks of one's own
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -108,7 +107,7 @@ class Models:
             )
         return path
 
-    def card(self, name: str) -> Config:
+    def card(self, name: str) -> ModelCard:
         """The model card of a method's network.
 
         Raises:
@@ -118,11 +117,10 @@ class Models:
         path = self._file(stage, "card.json", f"{stage}.card.json")
         if not path.is_file():
             raise ModelsError(f"no model card {path}: it says of what size the network is")
-        card = _read_json(path)
-        said = card.get("network", {}).keys()
-        if not NETWORK <= said <= NETWORK | set(ROLE.values()):
-            raise ModelsError(f"{path}: `network` must say widths and blocks, and perhaps P and G")
-        return card
+        try:
+            return ModelCard.read(path)
+        except CardError as error:
+            raise ModelsError(str(error)) from error
 
     def available(self) -> list[str]:
         """The methods whose network is there."""

@@ -1,1 +1,1 @@
-"""Measurements beside the tables, each by a target of its own."""
+"""Measurements beside tables: each by a target of its own."""

@@ -38,7 +38,7 @@ COLUMNS = {
 }
 
 
-def measure(
+def compare_solvers(
     G: Gradient,
     crops: CropSampler,
     *,

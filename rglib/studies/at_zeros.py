@@ -13,7 +13,8 @@ from rglib.core.fixed_point import SemiImplicit
 from rglib.core.metrics import psnr
 from rglib.core.problems import PROBLEMS, Observation, TrainingDistribution, observe_image
 from rglib.plan.fixed_point_variants import HELD_OUT
-from rglib.restoration.evaluation import GroundTruth, restorer
+from rglib.restoration.evaluation import GroundTruth
+from rglib.restoration.restorers import restorer
 from rglib.training.objectives.equilibrium import drawn
 from rglib.training.objectives.losses import Batch
 

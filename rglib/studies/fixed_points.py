@@ -53,7 +53,7 @@ class Calls:
         self.images += len(output)
 
 
-def measure(
+def train_and_look(
     run: Trainer,
     images: Sequence[GroundTruth],
     *,

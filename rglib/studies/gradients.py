@@ -80,7 +80,7 @@ class At:
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, self.weights)])
 
 
-def measure(
+def compare_gradients(
     G: nn.Module,
     images: Sequence[GroundTruth],
     *,

@@ -126,7 +126,7 @@ def distinct(zeros: Tensor) -> int:
 
 
 @torch.no_grad()
-def measure(G: Gradient, seen: Observation, *, s: float, study: Study) -> dict[str, Any]:
+def numbers_of_image(G: Gradient, seen: Observation, *, s: float, study: Study) -> dict[str, Any]:
     """The numbers of `COLUMNS` for one image."""
     x0 = starts_of(seen, count=study.starts)
     stop = StoppingRule(max_iterations=study.iterations, tolerance=study.tolerance)
@@ -153,7 +153,7 @@ def measure(G: Gradient, seen: Observation, *, s: float, study: Study) -> dict[s
     }
 
 
-def measure_all(
+def numbers_of_all(
     G: Gradient,
     images: Sequence[GroundTruth],
     *,
@@ -161,7 +161,7 @@ def measure_all(
     study: Study,
     device: torch.device,
 ) -> pd.DataFrame:
-    """`measure` for every problem and image; ``weights`` are s by problem id."""
+    """`numbers_of_image` for every problem and image; ``weights`` are s by problem id."""
     rows = []
     chosen = images[: study.images]
     with progress("symmetry", total=len(weights) * len(chosen), unit="image") as advance:
@@ -170,7 +170,7 @@ def measure_all(
                 advance(0, note=f"{problem_id} {image.name}")
                 crop = centre(image.pixels, study.crop)
                 seen = observe_test_image(problem_id, crop).to(device)
-                row = measure(G, seen, s=s, study=study)
+                row = numbers_of_image(G, seen, s=s, study=study)
                 rows.append({"problem_id": problem_id, "image": image.name} | row)
                 LOGGER.info("%s", rows[-1])
                 advance()

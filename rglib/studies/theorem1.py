@@ -11,16 +11,14 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rglib.core.fixed_point import Adam, Map, Outcome, Picard, StoppingRule, solve
 from rglib.core.maps import Denoiser, ForwardBackward, Gradient, GradientStep, RegularizedGradient
-from rglib.core.networks import build, for_inference, load_into
 from rglib.core.problems import DataGradient, Observation, observe_test_image
 from rglib.core.spectrum import lipschitz
 from rglib.core.tensors import centre
@@ -110,7 +108,7 @@ def _change(F: Map, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(
+def both_sides(
     P: Denoiser, G: Gradient, seen: Observation, *, sigma: float, search: Search
 ) -> dict[str, Any]:
     """Both sides of Theorem 1 for one image, and how far they can be trusted; a row of the table.
@@ -167,7 +165,7 @@ def _secant(g: GradientStep, x_g: FixedPoint, x_f: FixedPoint) -> float:
     return float(change / distance)
 
 
-def measure_all(
+def both_sides_of_all(
     P: Denoiser,
     G: Gradient,
     images: Sequence[GroundTruth],
@@ -177,26 +175,15 @@ def measure_all(
     search: Search,
     device: torch.device,
 ) -> pd.DataFrame:
-    """`measure` on the centre crop of every image, for every problem; ``sigmas`` by problem id."""
+    """`both_sides` on the centre crop of every image, for every problem; ``sigmas`` by its id."""
     rows = []
     with progress("Theorem 1", total=len(sigmas) * len(images), unit="image") as advance:
         for problem_id, sigma in sigmas.items():
             for image in images:
                 advance(0, note=f"{problem_id} {image.name}")
                 seen = observe_test_image(problem_id, centre(image.pixels, crop)).to(device)
-                row = measure(P, G, seen, sigma=sigma, search=search)
+                row = both_sides(P, G, seen, sigma=sigma, search=search)
                 rows.append({"problem_id": problem_id, "image": image.name} | row)
                 LOGGER.info("%s", rows[-1])
                 advance()
     return pd.DataFrame(rows)
-
-
-def in_float32(role: str, weights: Path, *, network: Config, device: torch.device) -> nn.Module:
-    """The network for a role, with widths and blocks as configured, from its weights.
-
-    Raises:
-        WeightsError: the weights belong to another network.
-    """
-    model = build(role, **network)
-    load_into(model, weights)
-    return for_inference(model, device)

@@ -23,7 +23,8 @@ from rglib.data.images import read_listed
 from rglib.data.manifest import Manifest
 from rglib.plan.open_settings import SECTIONS, candidates
 from rglib.progress import progress
-from rglib.restoration.evaluation import GroundTruth, Restorer, restorer
+from rglib.restoration.evaluation import GroundTruth
+from rglib.restoration.restorers import Restorer, restorer
 
 Config = Mapping[str, Any]
 

@@ -8,6 +8,7 @@ from typing import Any
 from rglib.core.fixed_point import StoppingRule, solver_named
 from rglib.core.kept import Keep
 from rglib.core.problems import TrainingDistribution
+from rglib.core.units import on_unit_scale
 from rglib.extensions import is_own, make
 from rglib.training.objectives.denoising import Denoising
 from rglib.training.objectives.equilibrium import Equilibrium
@@ -15,18 +16,18 @@ from rglib.training.objectives.losses import Objective
 from rglib.training.objectives.pnpreg import PnPReG
 from rglib.training.objectives.residual_start import ResidualStart
 from rglib.training.objectives.score_start import ScoreStart
-from rglib.training.trainer import Cosine, Schedule, Stage, StepDecay
+from rglib.training.trainer import Cosine, Recipe, Schedule, StepDecay
 
 Config = Mapping[str, Any]
 
 
-def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
-    """A stage of training from its entry under ``stages``.
+def recipe(entry: Config, shared: Config, *, seed: int) -> Recipe:
+    """What to train and for how long, of a stage from its entry under ``stages``.
 
     ``shared`` holds the sections ``equilibrium`` and ``training_problems``, where it reads them.
     """
     optimiser, log = entry["optimiser"], entry["log"]
-    return Stage(
+    return Recipe(
         objective=objective(entry["objective"], entry["options"], shared),
         steps=entry["budget"].get("steps"),
         minutes=entry["budget"].get("minutes"),
@@ -45,10 +46,14 @@ def stage(entry: Config, shared: Config, *, seed: int) -> Stage:
 # By name: written out, so that a change of one objective trains no stage of another again, see
 # `rglib.records.code_hash`.
 OBJECTIVES: dict[str, Callable[[Config, Config], Objective]] = {
-    "denoising": lambda o, _: _denoising(o),
-    "residual_start": lambda o, shared: _residual_start(o, shared["training_problems"]),
-    "score_start": lambda o, shared: _score_start(o, shared["training_problems"]),
-    "pnpreg": lambda o, _: _pnpreg(o),
+    "denoising": lambda o, _: Denoising(**on_unit_scale(o)),
+    "residual_start": lambda o, shared: ResidualStart(
+        **on_unit_scale(o), distribution=TrainingDistribution.of(shared["training_problems"])
+    ),
+    "score_start": lambda o, shared: ScoreStart(
+        **on_unit_scale(o), distribution=TrainingDistribution.of(shared["training_problems"])
+    ),
+    "pnpreg": lambda o, _: PnPReG(**on_unit_scale(o)),
     "equilibrium": lambda o, shared: _equilibrium(
         o, shared["equilibrium"], shared["training_problems"]
     ),
@@ -56,10 +61,10 @@ OBJECTIVES: dict[str, Callable[[Config, Config], Objective]] = {
 
 
 def objective(name: str, options: Config, shared: Config) -> Objective:
-    """An objective from its name and options, or ``module:Class`` of one's own.
+    """An objective from its name and options, or ``module:Class`` of your own.
 
     Raises:
-        ExtensionError: one's own cannot be made.
+        ExtensionError: yours cannot be made.
     """
     if is_own(name):
         own: Objective = make(name, options, given=shared)
@@ -80,36 +85,6 @@ def schedule(entry: Config) -> Schedule:
     """{cosine: {warmup}} or {step: {every, gamma}}."""
     (name,) = (name for name in SCHEDULES if entry.get(name) is not None)
     return SCHEDULES[name](**entry[name])
-
-
-def _denoising(options: Config) -> Denoising:
-    return Denoising(sigma_max=options["sigma_max_255"] / 255)
-
-
-def _residual_start(options: Config, problems: Config) -> ResidualStart:
-    return ResidualStart(
-        s=options["s_255"] / 255,
-        noise_max=options["noise_max_255"] / 255,
-        degraded=options["degraded"],
-        distribution=TrainingDistribution.of(problems),
-    )
-
-
-def _score_start(options: Config, problems: Config) -> ScoreStart:
-    return ScoreStart(
-        s=options["s_255"] / 255,
-        noise_max=options["noise_max_255"] / 255,
-        degraded=options["degraded"],
-        distribution=TrainingDistribution.of(problems),
-    )
-
-
-def _pnpreg(options: Config) -> PnPReG:
-    return PnPReG(
-        link=options["link"],
-        sigma_max=options["sigma_max_255"] / 255,
-        probe_noise=options["probe_noise_255"] / 255,
-    )
 
 
 def _equilibrium(options: Config, shared: Config, problems: Config) -> Equilibrium:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ from torch import nn
 from rglib.core.devices import device_named
 from rglib.core.networks import (
     build,
-    load_into,
+    load_trainable,
     load_weights,
     orthogonal_,
     preferred_arithmetic,
     save_weights,
 )
 from rglib.data.images import CropSampler, PatchStore
-from rglib.files import file_digest, replacing
+from rglib.files import file_digest
+from rglib.plan.roles import INITIALISATIONS
 from rglib.plan.variants import expanded
-from rglib.records.provenance import BUDGET
+from rglib.records.model_card import CardError, ModelCard
 from rglib.training import factory
 from rglib.training.diagnostics import Health
 from rglib.training.processes import ALONE, Processes
@@ -115,16 +116,16 @@ def trainer(settings: StageSettings, files: StageFiles, *, processes: Processes 
     _check_shares(settings, processes.share.count)
     device = device_named(settings.device)
     budget = settings.entry["budget"]
-    stage = factory.stage(
+    recipe = factory.recipe(
         {**settings.entry, "log": settings.log}, settings.shared, seed=settings.seed
     )
     torch.manual_seed(settings.seed)  # for the initialisations; steps seed themselves
-    roles = (*stage.objective.learns, *stage.objective.uses)
+    roles = (*recipe.objective.learns, *recipe.objective.uses)
     networks = {role: _initial(role, settings, files, device) for role in roles}
     store = PatchStore.open(files.train)
     crops = CropSampler(store=store, crop=budget["crop"], batch=budget["batch"], seed=settings.seed)
     return Trainer(
-        stage,
+        recipe,
         networks,
         cut_where_they_fit(crops, device),
         folder=files.folder,
@@ -132,7 +133,7 @@ def trainer(settings: StageSettings, files: StageFiles, *, processes: Processes 
         device=device,
         monitor=Health(_health_images(files.validation, budget["crop"]).to(device)),
         processes=processes,
-        description=_description(settings),
+        description=_planned(settings).to_dict(),
     )
 
 
@@ -159,44 +160,44 @@ def train_stage(
         return
     for role, tensors in trained.items():
         save_weights(weights[role], tensors)
-    content = {
-        **description(run, settings, files),
-        "seconds_of_last_process": round(time.monotonic() - began, 1),
-        "fingerprint": run.checkpoints.fingerprint,
-        "weights": {role: file_digest(path) for role, path in weights.items()},
-    }
-    write_card(card, content)
+    made = replace(
+        card_of(run, settings, files),
+        seconds_of_last_process=round(time.monotonic() - began, 1),
+        fingerprint=run.checkpoints.fingerprint,
+        weights={role: file_digest(path) for role, path in weights.items()},
+    )
+    made.write(card)
 
 
-def description(run: Trainer, settings: StageSettings, files: StageFiles) -> dict[str, Any]:
-    """What a model card says of a training so far: on what, by what, and how long."""
-    return {
-        **_description(settings),
-        "steps": run.step,
-        "minutes_trained": round(run.seconds / 60, 2),
+def card_of(run: Trainer, settings: StageSettings, files: StageFiles) -> ModelCard:
+    """The model card of a training so far: on what, by what, and how long."""
+    return replace(
+        _planned(settings),
+        steps=run.step,
+        minutes_trained=round(run.seconds / 60, 2),
         **_data(files.train),
-        "device": str(run.device),
-        "processes": run.processes.share.count,
-        "precision": str(_arithmetic(settings, run.device)).removeprefix("torch."),
-        "last_row": run.history[-1],
-        "code": dict(settings.code),
-    }
+        device=str(run.device),
+        processes=run.processes.share.count,
+        precision=str(_arithmetic(settings, run.device)).removeprefix("torch."),
+        last_row=run.history[-1],
+        code=dict(settings.code),
+    )
 
 
-def _description(settings: StageSettings) -> dict[str, Any]:
+def _planned(settings: StageSettings) -> ModelCard:
+    """What is known before the first step."""
     entry = settings.entry
-    return {
-        "stage": settings.name,
-        "given": False,
-        "objective": entry["objective"],
-        "options": entry["options"],
+    return ModelCard(
+        stage=settings.name,
+        objective=entry["objective"],
+        options=entry["options"],
         **entry["budget"],
-        "optimiser": entry["optimiser"],
+        optimiser=entry["optimiser"],
         **settings.shared,
-        "init": entry["init"],
-        "seed": settings.seed,
-        "network": settings.network,
-    }
+        init=entry["init"],
+        seed=settings.seed,
+        network=settings.network,
+    )
 
 
 def import_stage(
@@ -217,18 +218,17 @@ def import_stage(
         WeightsError: a file is missing, has another checksum or belongs to another network.
     """
     for role, source in sources.items():
-        load_into(build(role, **network), source, sha256=checksums[role])
+        load_trainable(role, source, network=network, sha256=checksums[role])
         save_weights(weights[role], load_weights(source))
     shipped = next(iter(sources.values())).with_name(f"{name}.card.json")
-    history = json.loads(shipped.read_text()) if shipped.exists() else {}
-    given = {
-        "stage": name,
-        "given": True,
-        "network": network,
-        "source": {role: path.name for role, path in sources.items()},
-        "weights": {role: file_digest(path) for role, path in weights.items()},
-    }
-    write_card(card, history | given)
+    given = ModelCard(
+        stage=name,
+        given=True,
+        network=network,
+        source={role: path.name for role, path in sources.items()},
+        weights={role: file_digest(path) for role, path in weights.items()},
+    )
+    (given.over(ModelCard.read(shipped)) if shipped.exists() else given).write(card)
 
 
 def overfit(
@@ -245,19 +245,13 @@ def overfit(
     batch = replace(run.batch(), kept=None)  # to its fixed point each time, which the loss is of
 
     def loss() -> float:
-        return run.stage.objective(run.networks, batch).total.item()
+        return run.recipe.objective(run.networks, batch).total.item()
 
     before = loss()
     for _ in range(steps):
         run.step = 0
         run.update(batch)
     return before, loss()
-
-
-def write_card(path: Path, card: Config) -> None:
-    """Write a model card as JSON, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(card, indent=1) + "\n")
 
 
 def publish_stage(
@@ -267,18 +261,27 @@ def publish_stage(
 
     The card that ships has the SHA-256 of these files too, under ``files``, and under ``before``
     the budgets of stages on the way that do not ship themselves, whose cards these are.
+
+    Raises:
+        CardError: a card is missing or damaged, or has no budget.
     """
-    content = json.loads(card.read_text())
-    name = content["stage"]
+    trained = ModelCard.read(card)
     files = {}
     for role, path in weights.items():
-        shipped = folder / f"{name}_{role}.safetensors"
+        shipped = folder / f"{trained.stage}_{role}.safetensors"
         halves = {key: tensor.half() for key, tensor in load_weights(path).items()}
         save_weights(shipped, halves)
         files[shipped.name] = file_digest(shipped)
-    cards = [json.loads(path.read_text()) for path in before]
-    budgets = {one["stage"]: {key: one[key] for key in BUDGET} for one in cards}
-    write_card(folder / f"{name}.card.json", content | {"before": budgets, "files": files})
+    made = replace(trained, before=dict(map(_budget, before)), files=files)
+    made.write(folder / f"{trained.stage}.card.json")
+
+
+def _budget(path: Path) -> tuple[str, dict[str, int]]:
+    """The stage whose card this is, and its budget."""
+    card = ModelCard.read(path)
+    if card.budget is None:
+        raise CardError(f"{path}: does not say steps, batch and crop")
+    return card.stage, asdict(card.budget)
 
 
 def _check_shares(settings: StageSettings, processes: int) -> None:
@@ -304,12 +307,14 @@ def _initial(
     role: str, settings: StageSettings, files: StageFiles, device: torch.device
 ) -> nn.Module:
     arithmetic = _arithmetic(settings, device)
-    network = build(role, **settings.network, arithmetic=arithmetic)
     init = settings.entry["init"][role]
+    if init in INITIALISATIONS:
+        network = build(role, **settings.network, arithmetic=arithmetic)
+    else:
+        start = files.init[role]
+        network = load_trainable(role, start, network=settings.network, arithmetic=arithmetic)
     if init == "orthogonal":
         orthogonal_(network)
-    elif init != "default":
-        load_into(network, files.init[role])
     if settings.entry.get("compile"):
         network.compile(dynamic=False)
     return network

@@ -91,7 +91,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Recipe:
     """What to train and for how long.
 
     Attributes:
@@ -158,7 +158,7 @@ class Trainer:
 
     def __init__(
         self,
-        stage: Stage,
+        recipe: Recipe,
         networks: Mapping[str, nn.Module],
         crops: Crops,
         *,
@@ -169,7 +169,7 @@ class Trainer:
         processes: Processes = ALONE,
         description: Mapping[str, Any] | None = None,
     ) -> None:
-        self.stage = stage
+        self.recipe = recipe
         self.crops = crops
         self.folder = folder
         self.device = device
@@ -178,15 +178,15 @@ class Trainer:
         self.description = description
         self.networks = {role: network.to(device) for role, network in networks.items()}
         for role, network in self.networks.items():
-            network.requires_grad_(role in stage.objective.learns)
-        self.learned = {role: self.networks[role] for role in stage.objective.learns}
+            network.requires_grad_(role in recipe.objective.learns)
+        self.learned = {role: self.networks[role] for role in recipe.objective.learns}
         self.parameters = [p for network in self.learned.values() for p in network.parameters()]
-        self.optimisers = optimisers(list(self.learned.values()), lr=stage.lr, muon=stage.muon)
+        self.optimisers = optimisers(list(self.learned.values()), lr=recipe.lr, muon=recipe.muon)
         self.highest = {
             name: optimiser.param_groups[0]["lr"] for name, optimiser in self.optimisers.items()
         }
         self.average = [p.detach().clone() for p in self.parameters]
-        self.pool = None if stage.keep is None else Pool(stage.keep)
+        self.pool = None if recipe.keep is None else Pool(recipe.keep)
         self.step = 0
         self.seconds = 0.0
         self.since = 0
@@ -240,7 +240,7 @@ class Trainer:
     def result(self) -> dict[str, dict[str, Tensor]]:
         """State dicts by role, averaged where the stage says so; so far, if it is not finished."""
         result = {role: dict(network.state_dict()) for role, network in self.learned.items()}
-        if self.stage.ema is not None:
+        if self.recipe.ema is not None:
             names = [
                 (role, n) for role, net in self.learned.items() for n, _ in net.named_parameters()
             ]
@@ -251,16 +251,16 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether the budget is used up."""
-        if self.stage.minutes is not None:
-            return self.seconds >= 60 * self.stage.minutes
+        if self.recipe.minutes is not None:
+            return self.seconds >= 60 * self.recipe.minutes
         return self.step >= self.steps_in_all
 
     @property
     def steps_in_all(self) -> float:
         """The updates that the budget allows; of minutes, at the pace so far."""
-        if self.stage.steps is not None:
-            return self.stage.steps
-        share = self.seconds / (60 * (self.stage.minutes or 0.0))
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        share = self.seconds / (60 * (self.recipe.minutes or 0.0))
         return self.step / share if share else math.inf
 
     def write_history(self) -> None:
@@ -275,7 +275,7 @@ class Trainer:
             drawn_at, x_hat, kept = self.step, self._draw(self.step), None
         else:
             drawn_at, x_hat, kept = self.pool.visit(self.step, self._draw)
-        return Batch(x_hat, drawn_at, self.stage.seed, self.processes.share, kept)
+        return Batch(x_hat, drawn_at, self.recipe.seed, self.processes.share, kept)
 
     def _draw(self, step: int) -> Tensor:
         """The crops of a step, or a process's share of them: (B, 3, H, W) in [0, 1]."""
@@ -288,10 +288,10 @@ class Trainer:
         Returns:
             The log's row, or {}, as always on other processes than the first.
         """
-        stage = self.stage
+        recipe = self.recipe
         self._set_rates()
-        losses = stage.objective(self.networks, batch)
-        logged = self.step % stage.log_every == 0 or self.step + 1 == stage.steps
+        losses = recipe.objective(self.networks, batch)
+        logged = self.step % recipe.log_every == 0 or self.step + 1 == recipe.steps
         row = self._row(losses) if logged else {}
         for parameter in self.parameters:
             parameter.grad = None
@@ -299,7 +299,7 @@ class Trainer:
         loss = losses.total.detach()
         # from here on everything is the same on all processes
         self.processes.average([p.grad for p in self.parameters if p.grad is not None] + [loss])
-        norm = nn.utils.clip_grad_norm_(self.parameters, stage.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.parameters, recipe.clip or math.inf)
         finite = torch.isfinite(norm + loss)
         ask = self.device.type == "cpu"
         step_if(finite, self.optimisers, self.parameters, self.average, self._move, ask=ask)
@@ -310,11 +310,11 @@ class Trainer:
         return row if self.processes.first else {}
 
     def _loop(self, asked_to_stop: Callable[[], bool]) -> None:
-        stage, saved = self.stage, time.monotonic()
+        recipe, saved = self.recipe, time.monotonic()
         began, first, before = time.monotonic(), self.step, self.seconds
         counted = progress(
             self.folder.name,
-            total=stage.steps,
+            total=recipe.steps,
             done=self.step,
             unit="step",
             shown=self.processes.first,
@@ -329,7 +329,7 @@ class Trainer:
                     rate = images * (self.step - first) / (self.seconds - before)
                     self._log(row | {"images_per_second": rate}, writer)
                 advance(note=f"loss {row['loss']:.4g}" if row else None)
-                late = time.monotonic() - saved > stage.checkpoint_seconds
+                late = time.monotonic() - saved > recipe.checkpoint_seconds
                 up = self.deadline is not None and time.monotonic() >= self.deadline
                 stop = self.processes.any(asked_to_stop() or up)
                 # all processes save or none does: kept iterates are gathered from all of them
@@ -353,7 +353,7 @@ class Trainer:
 
     def _row(self, losses: Losses) -> Row:
         """Of the whole batch: losses, gradient norm of each term, the objective's statistics."""
-        row: Row = {"step": self.step, "lr": self.stage.lr * self._factor()}
+        row: Row = {"step": self.step, "lr": self.recipe.lr * self._factor()}
         own = {"loss": losses.total.item(), "skipped_in_a_row": self.skipped_in_a_row}
         for name, term in losses.terms.items():
             gradients = torch.autograd.grad(
@@ -370,7 +370,7 @@ class Trainer:
 
     def _health(self) -> Row:
         """What the monitor says, where it is time to ask; of one process, as all would say it."""
-        monitor, every = self.monitor, self.stage.monitor_every
+        monitor, every = self.monitor, self.recipe.monitor_every
         if monitor is None or every is None or self.step % every or not self.processes.first:
             return {}
         return monitor(self.networks)
@@ -387,7 +387,7 @@ class Trainer:
         LOGGER.info("%s", {name: float(f"{value:.4g}") for name, value in numbers.items()})
 
     def _factor(self) -> float:
-        return self.stage.schedule.factor(self.step, self.steps_in_all, since=self.since)
+        return self.recipe.schedule.factor(self.step, self.steps_in_all, since=self.since)
 
     def _set_rates(self) -> None:
         for name, optimiser in self.optimisers.items():
@@ -398,8 +398,8 @@ class Trainer:
         """A step of each optimiser, and of the average."""
         for optimiser in self.optimisers.values():
             optimiser.step()
-        if self.stage.ema is not None:
-            decay = min(self.stage.ema, (1 + self.step) / (EMA_RAMP + self.step))
+        if self.recipe.ema is not None:
+            decay = min(self.recipe.ema, (1 + self.step) / (EMA_RAMP + self.step))
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
 
     def _give_up_if_lost(self) -> None:

@@ -6,19 +6,19 @@ from pathlib import Path
 import torch
 
 from rglib.core.devices import device_named
+from rglib.core.networks import load_frozen
 from rglib.data.images import CropSampler, PatchStore
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
-from rglib.studies.acceleration import measure
-from rglib.studies.theorem1 import in_float32
+from rglib.studies.acceleration import compare_solvers
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # the paper's tolerance needs all of float32
 params, on = snakemake.params, device_named(snakemake.config["device"])
 method, store = snakemake.wildcards.method, PatchStore.open(Path(snakemake.input.train).parent)
-table = measure(
-    in_float32("G", Path(snakemake.input.G), network=params.network, device=on),
+table = compare_solvers(
+    load_frozen("G", Path(snakemake.input.G), network=params.network, device=on),
     CropSampler(store=store, seed=params.seed, **params.budget),
     **params.training,
     shared=params.shared,

@@ -6,25 +6,27 @@ from pathlib import Path
 import torch
 
 from rglib.core.devices import device_named
+from rglib.core.networks import load_frozen
+from rglib.core.units import from_255
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
 from rglib.restoration.evaluation import read_test_images
-from rglib.studies.theorem1 import Search, in_float32, measure_all
+from rglib.studies.theorem1 import Search, both_sides_of_all
 
 logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # fixed points this exact need all of float32
 params, on = snakemake.params, device_named(snakemake.config["device"])
 P, G = (
-    in_float32(role, Path(snakemake.input[role]), network=params.network, device=on)
+    load_frozen(role, Path(snakemake.input[role]), network=params.network, device=on)
     for role in ("P", "G")
 )
-table = measure_all(
+table = both_sides_of_all(
     P,
     G,
     read_test_images(Manifest.read(Path(snakemake.input.test_set))),
-    sigmas={problem_id: s / 255 for problem_id, s in params.s_255.items()},
+    sigmas={problem_id: from_255(s) for problem_id, s in params.s_255.items()},
     crop=params.bound["crop"],
     search=Search.of(params.bound, params.equilibrium),
     device=on,

@@ -8,8 +8,9 @@ import torch
 from rglib.core.networks import preferred_arithmetic
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
+from rglib.plan.names import copy_of
 from rglib.records.provenance import write_machine
-from rglib.studies.fixed_points import measure
+from rglib.studies.fixed_points import train_and_look
 from rglib.studies.tuning import validation_images
 from rglib.training.stage import StageFiles, StageSettings, trainer
 
@@ -24,7 +25,7 @@ images = validation_images(
     crop=plan["crop"],
     test_set=Manifest.read(Path(inputs.test_set)),
 )
-table = measure(
+table = train_and_look(
     run,
     images,
     minutes=plan["minutes"],
@@ -33,7 +34,7 @@ table = measure(
     arithmetic=preferred_arithmetic(params.evaluated_in, run.device),
     note=params.stage,
 )
-table.insert(0, "variant", snakemake.wildcards.trained.rpartition("-")[0])
+table.insert(0, "variant", copy_of(snakemake.wildcards.trained)[0])
 table.insert(1, "seed", params.seed)
 with replacing(Path(snakemake.output.table)) as partial:
     table.to_csv(partial, index=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from rglib.core.devices import device_named
-from rglib.core.networks import build, for_inference, load_into, preferred_arithmetic
+from rglib.core.networks import load_frozen
 from rglib.data.manifest import Manifest
 from rglib.files import replacing
 from rglib.records.provenance import write_machine
@@ -16,10 +16,13 @@ logging.basicConfig(filename=snakemake.log[0], filemode="w", level=logging.INFO)
 torch.set_num_threads(snakemake.threads)
 torch.backends.cudnn.allow_tf32 = False  # float32 is to mean float32
 params, on = snakemake.params, device_named(snakemake.config["device"])
-network = build(
-    params.role, **params.network, arithmetic=preferred_arithmetic(params.precision, on)
+network = load_frozen(
+    params.role,
+    Path(snakemake.input.weights),
+    network=params.network,
+    device=on,
+    precision=params.precision,
 )
-load_into(network, Path(snakemake.input.weights))
 images = validation_images(
     Manifest.read(Path(snakemake.input.data)),
     count=params.settings["tuning"]["images"],
@@ -29,7 +32,7 @@ images = validation_images(
 table = tune(
     snakemake.wildcards.target,
     params.algorithm,
-    for_inference(network, on),
+    network,
     images,
     method=params.method,
     config=params.settings,

@@ -13,10 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
+from rglib import paper
 from rglib.records.provenance import Provenance
 from rglib.report.claims import margin_text
 from rglib.report.evaluations import problem_title, summarise, write_text
-from rglib.report.figures import CURVE_STYLES, FIGURE_2_PROBLEM
+from rglib.report.figures import CURVE_STYLES
 from rglib.report.job import Job
 from rglib.report.page import ASSETS, pictures
 from rglib.report.page.charts import convergence_chart, fixed_points, training_charts
@@ -110,7 +111,7 @@ def _context(material: Material) -> dict[str, Any]:
         stage: pd.read_csv(path) for stage, path in material.histories.items() if path.is_file()
     }
     collection = pictures.collect(results, images=material.images, labels=labels)
-    chosen = FIGURE_2_PROBLEM if FIGURE_2_PROBLEM in problems else problems[0]
+    chosen = paper.FIGURE_2_PROBLEM if paper.FIGURE_2_PROBLEM in problems else problems[0]
     return {
         "title": TITLE,
         "provenance": material.provenance,

@@ -33,7 +33,7 @@ ERROR_COLOURS = colormaps["inferno"].resampled(ERROR_STEPS)
 
 
 @dataclass(frozen=True)
-class View:
+class ComparedImage:
     """An image of a comparison: its name, what is said of it, and its files as data URIs.
 
     ``error`` is ``""`` for the ground truth.
@@ -60,7 +60,7 @@ class Comparison:
     top: int
     side: int
     error_full: float
-    views: tuple[View, ...]
+    views: tuple[ComparedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Collection:
         """As JSON types, each file once: views name it by its place in ``files``."""
         files: dict[str, int] = {}
 
-        def view(of: View) -> dict[str, Any]:
+        def view(of: ComparedImage) -> dict[str, Any]:
             uris = {key: getattr(of, key) for key in ("picture", "detail", "error")}
             places = {key: files.setdefault(uri, len(files)) for key, uri in uris.items()}
             return asdict(of) | places
@@ -169,9 +169,9 @@ def _comparison(
     }
     full = error_scale([error(pixels[box], truth[box]) for pixels in restored.values()])
 
-    def view(name: str, caption: str, pixels: np.ndarray) -> View:
+    def view(name: str, caption: str, pixels: np.ndarray) -> ComparedImage:
         errors = "" if pixels is truth else _error(error(pixels[box], truth[box]) / full)
-        return View(name, caption, _picture(pixels), _exact(pixels[box]), errors)
+        return ComparedImage(name, caption, _picture(pixels), _exact(pixels[box]), errors)
 
     values = rows.to_dict("index")
     first = values[next(iter(labels))]

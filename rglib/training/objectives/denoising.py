@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from rglib import paper
+from rglib.plan.roles import DENOISING
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
@@ -17,9 +20,9 @@ from rglib.training.objectives.losses import (
 class Denoising:
     """The Gaussian denoiser, as in KAIR: L1 of P(x_hat + s n, s) - x_hat, s ~ U[0, sigma_max]."""
 
-    sigma_max: float = 50 / 255
-    learns: tuple[str, ...] = ("P",)
-    uses: tuple[str, ...] = ()
+    sigma_max: float = paper.NOISE_MAX
+    learns: ClassVar = DENOISING.learns
+    uses: ClassVar = DENOISING.uses
 
     def __call__(self, networks: Networks, batch: Batch) -> Losses:
         x_hat, randomness = batch.x_hat, batch.randomness

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rglib import paper
 from rglib.core.fixed_point import (
     Adam,
     KeepableSolver,
@@ -36,6 +37,7 @@ from rglib.core.problems import (
     TrainingDistribution,
     observe,
 )
+from rglib.plan.roles import EQUILIBRIUM
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
@@ -81,24 +83,23 @@ class Equilibrium:
     link: float | None = None
     forward_backward: float | None = None
     gradient_descent: float | None = None
-    eta_fb: float = 0.49
-    eta_gd: float = 0.05
+    eta_fb: float = paper.ETA_FB
+    eta_gd: float = paper.ETA_GD
     stop: StoppingRule = field(default_factory=StoppingRule)
     link_variance: Literal["theorem", "literal"] = "theorem"
     backward_terms: int = 0
     backward_map: Literal["gradient", "semi_implicit"] = "gradient"
     loss: Literal["mean_square", "log_mean_square"] = "mean_square"
-    solver: Solver[Any] = field(default_factory=lambda: Adam(lr=0.05))
+    solver: Solver[Any] = field(default_factory=lambda: Adam(lr=paper.ETA_GD))
     x0: Literal["test", "adjoint"] = "test"
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
 
     @property
     def learns(self) -> tuple[str, ...]:
         """P where f takes part, G where the link or g does."""
-        roles = {"P": self._needs_f, "G": self.link is not None or self._needs_g}
-        return tuple(role for role, needed in roles.items() if needed)
+        return EQUILIBRIUM.learned(vars(self))
 
-    uses: tuple[str, ...] = ()
+    uses: ClassVar = EQUILIBRIUM.uses
 
     @property
     def _needs_f(self) -> bool:

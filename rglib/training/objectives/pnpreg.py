@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from rglib import paper
 from rglib.core.maps import link_residual
+from rglib.plan.roles import PNPREG
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
@@ -33,10 +36,10 @@ class PnPReG:
     """
 
     link: float = 0.004
-    sigma_max: float = 50 / 255
+    sigma_max: float = paper.NOISE_MAX
     probe_noise: float = 0.0
-    learns: tuple[str, ...] = ("P", "G")
-    uses: tuple[str, ...] = ()
+    learns: ClassVar = PNPREG.learns
+    uses: ClassVar = PNPREG.uses
 
     def __call__(self, networks: Networks, batch: Batch) -> Losses:
         x_hat, randomness = batch.x_hat, batch.randomness

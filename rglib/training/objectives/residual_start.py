@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rglib.core.problems import TrainingDistribution, observe
+from rglib.plan.roles import RESIDUAL_START
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
@@ -34,8 +36,8 @@ class ResidualStart:
     noise_max: float = 60 / 255
     degraded: float = 0.5
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
-    learns: tuple[str, ...] = ("G",)
-    uses: tuple[str, ...] = ("P",)
+    learns: ClassVar = RESIDUAL_START.learns
+    uses: ClassVar = RESIDUAL_START.uses
 
     def __call__(self, networks: Networks, batch: Batch) -> Losses:
         P = networks["P"]

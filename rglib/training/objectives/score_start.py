@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from rglib.core.problems import TrainingDistribution, observe
+from rglib.plan.roles import SCORE_START
 from rglib.training.objectives.losses import (
     Batch,
     Losses,
@@ -36,8 +38,8 @@ class ScoreStart:
     noise_max: float = 60 / 255
     degraded: float = 0.25
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
-    learns: tuple[str, ...] = ("G",)
-    uses: tuple[str, ...] = ()
+    learns: ClassVar = SCORE_START.learns
+    uses: ClassVar = SCORE_START.uses
 
     def __call__(self, networks: Networks, batch: Batch) -> Losses:
         x = self._inputs(batch.x_hat, batch.randomness)
