@@ -16,6 +16,7 @@ from rglib.core.networks import (
     build,
     for_inference,
     load_frozen,
+    load_G_from_P,
     load_into,
     load_trainable,
     load_weights,
@@ -328,3 +329,19 @@ def test_a_network_is_loaded_for_a_role_as_built_by_hand(tiny, tmp_path):
         assert torch.equal(frozen(z, 0.1), for_inference(own, here)(z, 0.1))
     with pytest.raises(WeightsError, match="sha256 is"):
         load_trainable("P", tmp_path / "P.safetensors", network=network, sha256="0" * 64)
+
+
+def test_a_G_starts_from_a_P_by_all_but_the_filters_of_the_noise_map(tiny, tmp_path):
+    P, network = tiny("P", seed=3), {"widths": [4, 6, 8, 8], "blocks": 1}
+    save_weights(tmp_path / "P.safetensors", P.state_dict())
+    G = load_G_from_P(tmp_path / "P.safetensors", network=network)
+    assert all(p.requires_grad for p in G.parameters())
+    x = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(G(x), P(x, 0.0))  # where the map is zero
+
+
+@pytest.mark.parametrize(("role", "widths"), [("G", [4, 6, 8, 8]), ("P", [4, 6, 8, 16])])
+def test_a_G_does_not_start_from_a_G_or_another_size_as_from_a_P(tiny, tmp_path, role, widths):
+    save_weights(tmp_path / "w.safetensors", tiny(role).state_dict())
+    with pytest.raises(WeightsError, match=r"w\.safetensors: weights of another network"):
+        load_G_from_P(tmp_path / "w.safetensors", network={"widths": widths, "blocks": 1})

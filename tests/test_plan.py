@@ -176,6 +176,16 @@ def test_a_training_reads_both_stores_and_where_its_networks_start():
     assert set(from_scratch().stages.inputs("denoiser")) == {"train", "validation"}
 
 
+def test_a_G_may_start_from_the_P_of_a_stage_also_of_another_seed():
+    change = {"stages": {"residual": {"init": {"G": "denoiser.P"}}}}
+    stages = from_scratch(run="r", seeds=[0, 4], **change).stages
+    assert stages.inputs("residual")["start_G"] == "work/r/models/denoiser/P.safetensors"
+    assert stages.predecessors("residual") == {"P": "denoiser", "G": "denoiser"}
+    assert stages.inputs("residual.seed4")["start_G"] == (
+        "work/r/models/denoiser.seed4/P.safetensors"
+    )
+
+
 def test_a_method_restores_with_the_network_of_its_stage():
     plan = planned(run="r")
     assert plan.network("gauss") == "work/r/models/denoiser/P.safetensors"

@@ -204,6 +204,15 @@ def test_networks_start_where_their_init_says(files, tmp_path, tiny):
     torch.testing.assert_close(head @ head.T, 0.2**2 * torch.eye(4), atol=1e-6, rtol=0)
 
 
+def test_a_G_starts_from_the_P_of_a_stage(files, tmp_path, tiny):
+    save_weights(tmp_path / "P.safetensors", tiny("P", seed=7).state_dict())
+    settings = settings_of("deqgd")
+    settings = replace(settings, entry=settings.entry | {"init": {"G": "denoiser.P"}})
+    run = trainer(settings, replace(files, init={"G": tmp_path / "P.safetensors"}))
+    ours, theirs = run.networks["G"].state_dict(), tiny("P", seed=7).state_dict()
+    assert all(torch.equal(ours[name], theirs[name][:, : ours[name].shape[1]]) for name in ours)
+
+
 def test_a_start_from_other_weights_is_another_training(files, tmp_path, tiny):
     path = tmp_path / "start.safetensors"
     settings = settings_of("denoiser")

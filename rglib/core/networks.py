@@ -16,6 +16,7 @@ from rglib.core.state_dicts import mismatch, named_as, read_state_dict
 from rglib.extensions import make
 from rglib.files import file_digest, replacing
 
+HEAD = "m_head.weight"  # of the first convolution, whose last input of a P is the noise map
 PAD_TO = 16  # the released PnP-ReG code pads to multiples of 16; 8 would do
 
 
@@ -232,9 +233,11 @@ def load_into(network: nn.Module, path: Path, *, sha256: str | None = None) -> N
     Raises:
         WeightsError: as `load_weights`; or names or shapes belong to another network.
     """
-    expected = network.state_dict()
-    weights = named_as(expected, load_weights(path, sha256=sha256), path)
-    if differences := mismatch(weights, expected):
+    _fill(network, named_as(network.state_dict(), load_weights(path, sha256=sha256), path), path)
+
+
+def _fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    if differences := mismatch(weights, network.state_dict()):
         raise WeightsError(f"{path}: weights of another network: {differences}")
     network.load_state_dict(weights, strict=True)
 
@@ -263,6 +266,25 @@ def load_trainable(
     made = build(role, **network, arithmetic=arithmetic)
     load_into(made, weights, sha256=sha256)
     return made
+
+
+def load_G_from_P(
+    weights: Path, *, network: Mapping[str, Any], arithmetic: torch.dtype = torch.float32
+) -> nn.Module:
+    """G with the layers of a P, to be trained, without the filters of the noise map.
+
+    Both are the same DRUNet but for this map, the last channel of P's input. G does not begin as P
+    does, whose output is an image and not noise, but what the layers tell apart is there.
+
+    Raises:
+        ExtensionError, WeightsError: as `load_trainable`, whose arguments these are.
+    """
+    G = build("G", **network, arithmetic=arithmetic)
+    found = dict(named_as(G.state_dict(), load_weights(weights), weights))
+    if HEAD in found:
+        found[HEAD] = found[HEAD][:, :-1]
+    _fill(G, found, weights)
+    return G
 
 
 def load_frozen(

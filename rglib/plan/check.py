@@ -19,7 +19,7 @@ from jsonschema.validators import extend
 from rglib.data.datasets import CATALOGUE, FOLDER_PREFIX, printable
 from rglib.extensions import ExtensionError, closest, is_own, load, make, parameters
 from rglib.plan.ablations import active, including_ablations, overlaid
-from rglib.plan.roles import INITIALISATIONS, OBJECTIVES, ROLE, ROLES, SECTIONS
+from rglib.plan.roles import INITIALISATIONS, OBJECTIVES, ROLE, ROLES, SECTIONS, start_of
 
 Config = Mapping[str, Any]
 Key = tuple[str | int, ...]  # the way from the top to an entry
@@ -339,6 +339,11 @@ def _learning(config: Config, role: str) -> list[str]:
     return [name for name, stage in config["stages"].items() if role in learned_roles(stage)]
 
 
+def _networks_P(config: Config) -> list[str]:
+    """What a G may start from beside another G."""
+    return [f"{stage}.P" for stage in _learning(config, "P")]
+
+
 def _given(config: Config) -> Config:
     """The weights that are used: none with ``init: scratch``."""
     if config["init"] != "weights":
@@ -392,7 +397,7 @@ def _starts(config: Config) -> Iterator[Mistake]:
             allowed = f"a stage that learns {role} or an initialisation: {', '.join(able)}"
             if role not in init:
                 yield Mistake((*key, role), f"is missing; must be {allowed}")
-            elif init[role] not in able:
+            elif init[role] not in [*able, *(_networks_P(config) if role == "G" else [])]:
                 yield _refused((*key, role), init[role], allowed + closest(init[role], able))
         for role in init:
             if role not in needed:
@@ -402,7 +407,10 @@ def _starts(config: Config) -> Iterator[Mistake]:
 
 def _circles(config: Config) -> Iterator[Mistake]:
     trained = {n: s for n, s in config["stages"].items() if n not in _given(config)}
-    starts = {name: set(stage["init"].values()) for name, stage in trained.items()}
+    starts = {
+        name: {start_of(init, role)[0] for role, init in stage["init"].items()}
+        for name, stage in trained.items()
+    }
     try:
         TopologicalSorter(starts).prepare()
     except CycleError as error:
@@ -465,7 +473,7 @@ def _needs(config: Config) -> Iterator[tuple[Key, str, str]]:
     for name, stage in config["stages"].items():
         if name not in _given(config):
             for role, start in stage["init"].items():
-                yield ("stages", name, "init", role), start, role
+                yield ("stages", name, "init", role), *start_of(start, role)
 
 
 def _weights_needed(config: Config) -> Iterator[Mistake]:

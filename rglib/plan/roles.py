@@ -14,6 +14,15 @@ INITIALISATIONS = ("default", "orthogonal")  # where a network starts that start
 SECTIONS = ("equilibrium", "training_problems")  # of the configuration, that objectives may read
 
 
+def start_of(init: str, role: str) -> tuple[str, str]:
+    """The stage that an entry of ``init`` names, and the role of its network that is taken.
+
+    The same role, but for ``denoiser.P``: so a G starts from the P of a stage.
+    """
+    stage, dot, taken = init.rpartition(".")
+    return (stage, taken) if dot and taken in ROLES else (init, role)
+
+
 @dataclass(frozen=True)
 class Needs:
     """What an objective learns, uses and reads; its class in `rglib.training.objectives` asks here.

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rglib.plan.roles import start_of
+
 Config = Mapping[str, Any]
 
 
@@ -50,8 +52,8 @@ def including_seeds(config: Config) -> dict[str, Any]:
         for stage in trained:
             entry = config["stages"][stage]
             starts = {
-                role: name_for_seed(start, seed, config) if start in trained else start
-                for role, start in entry["init"].items()
+                role: _start_for_seed(init, role, seed, config)
+                for role, init in entry["init"].items()
             }
             stages[name_for_seed(stage, seed, config)] = {"seed": seed} | entry | {"init": starts}
         for method, entry in config["methods"].items():
@@ -59,3 +61,11 @@ def including_seeds(config: Config) -> dict[str, Any]:
                 copied = {"stage": name_for_seed(entry["stage"], seed, config)}
                 methods[name_for_seed(method, seed, config)] = entry | copied
     return {**config, "stages": stages, "methods": methods}
+
+
+def _start_for_seed(init: str, role: str, seed: int, config: Config) -> str:
+    stage, taken = start_of(init, role)
+    if stage not in config["stages"] or is_given(stage, config):
+        return init
+    copied = name_for_seed(stage, seed, config)
+    return copied if taken == role else f"{copied}.{taken}"

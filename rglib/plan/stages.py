@@ -11,6 +11,7 @@ from os.path import dirname, exists, join
 from typing import Any
 
 from rglib.plan.check import learned_roles, sections_of
+from rglib.plan.roles import start_of
 from rglib.plan.seeds import is_given
 
 Config = Mapping[str, Any]
@@ -47,7 +48,8 @@ class Stages:
 
     def predecessors(self, stage: str) -> dict[str, str]:
         """The stages whose networks a stage starts from, by role: none of a given one."""
-        starts = {} if self.is_given(stage) else self.entry(stage)["init"]
+        roles = () if self.is_given(stage) else self.entry(stage)["init"]
+        starts = {role: self._start(stage, role)[0] for role in roles}
         return {role: start for role, start in starts.items() if start in self.config["stages"]}
 
     def with_predecessors(self, stages: Iterable[str]) -> list[str]:
@@ -128,12 +130,15 @@ class Stages:
 
     def inputs(self, stage: str) -> dict[str, str]:
         """What the training of a stage reads: the stores, and the networks that it starts from."""
-        starts = self.predecessors(stage).items()
+        starts = self.predecessors(stage)
         return {
             "train": f"{self.run}/store/train/store.json",
             "validation": f"{self.run}/store/validation/store.json",
-            **{f"start_{role}": self.network(start, role) for role, start in starts},
+            **{f"start_{role}": self.network(*self._start(stage, role)) for role in starts},
         }
+
+    def _start(self, stage: str, role: str) -> tuple[str, str]:
+        return start_of(self.entry(stage)["init"][role], role)
 
     def given_files(self, stage: str) -> list[str]:
         """The local files that a given stage is taken from: weights, and the cards beside them.

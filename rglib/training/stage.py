@@ -15,6 +15,7 @@ from torch import nn
 from rglib.core.devices import device_named
 from rglib.core.networks import (
     build,
+    load_G_from_P,
     load_trainable,
     load_weights,
     orthogonal_,
@@ -23,7 +24,7 @@ from rglib.core.networks import (
 )
 from rglib.data.images import CropSampler, PatchStore
 from rglib.files import file_digest
-from rglib.plan.roles import INITIALISATIONS
+from rglib.plan.roles import INITIALISATIONS, start_of
 from rglib.plan.variants import expanded
 from rglib.records.model_card import CardError, ModelCard
 from rglib.training import factory
@@ -310,9 +311,11 @@ def _initial(
     init = settings.entry["init"][role]
     if init in INITIALISATIONS:
         network = build(role, **settings.network, arithmetic=arithmetic)
-    else:
+    elif start_of(init, role)[1] == role:
         start = files.init[role]
         network = load_trainable(role, start, network=settings.network, arithmetic=arithmetic)
+    else:
+        network = load_G_from_P(files.init[role], network=settings.network, arithmetic=arithmetic)
     if init == "orthogonal":
         orthogonal_(network)
     if settings.entry.get("compile"):
