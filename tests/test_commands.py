@@ -532,10 +532,10 @@ def test_too_large_an_image_is_refused_before_the_work(here, run, monkeypatch, m
 @pytest.mark.parametrize("free", [128_000_000, 90_000_000])  # bytes; 115 MB are needed for images
 @pytest.mark.parametrize("method", ["rerg", "gauss"])
 def test_parts_are_advised_where_they_help_and_then_they_do(here, run, monkeypatch, method, free):
-    monkeypatch.setattr("rglib.memory.free_memory", lambda _: free)
+    monkeypatch.setattr("rglib.restoration.memory.free_memory", lambda _: free)
     write_png(here / "large.png", np.tile(picture("one"), (10, 6, 1))[:600, :560])
     line = f"restore large.png --problem sr2_bicubic_n0 --method {method} -o x.png"
-    monkeypatch.setattr("rglib.memory.OF_IMAGES", 80)  # for a result of four times the pixels
+    monkeypatch.setattr("rglib.restoration.memory.OF_IMAGES", 80)  # for a result of four times the pixels
     status, said = run(line)
     assert status == 2
     advised = re.search(r"; (--tile-above \d+) applies the network to parts", said)

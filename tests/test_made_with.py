@@ -35,12 +35,12 @@ def test_a_network_of_your_own_is_named_instead_of_a_drunet():
 def test_gradient_descent_takes_a_solver_and_admm_none():
     config = planned().config
     assert restoring("pnp_admm", config, by="adam") == [
-        "rglib.restoration.evaluation:RESTORERS[pnp_admm]",
+        "rglib.restoration.restorers:RESTORERS[pnp_admm]",
         NO_SOLVER,
         DRUNET_P,
     ]
     assert restoring("gradient_descent", config, by="adam") == [
-        "rglib.restoration.evaluation:RESTORERS[gradient_descent]",
+        "rglib.restoration.restorers:RESTORERS[gradient_descent]",
         "rglib.core.fixed_point:SOLVERS[adam]",
         DRUNET_G,
     ]
