@@ -535,7 +535,8 @@ def test_parts_are_advised_where_they_help_and_then_they_do(here, run, monkeypat
     monkeypatch.setattr("rglib.restoration.memory.free_memory", lambda _: free)
     write_png(here / "large.png", np.tile(picture("one"), (10, 6, 1))[:600, :560])
     line = f"restore large.png --problem sr2_bicubic_n0 --method {method} -o x.png"
-    monkeypatch.setattr("rglib.restoration.memory.OF_IMAGES", 80)  # for a result of four times the pixels
+    # for a result of four times the pixels
+    monkeypatch.setattr("rglib.restoration.memory.OF_IMAGES", 80)
     status, said = run(line)
     assert status == 2
     advised = re.search(r"; (--tile-above \d+) applies the network to parts", said)
