@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from snakemake.cli import get_argument_parser
@@ -14,6 +15,7 @@ from test_validation import DEFAULT, SCHEMA
 from test_workflow import Project
 
 from rglib.commands.arguments import parser
+from rglib.data.images import read_image, write_png
 from rglib.plan import check as validation
 from rglib.plan.ablations import overlaid
 from rglib.plan.check import check
@@ -102,6 +104,15 @@ def test_a_link_leads_to_a_file(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         if target != "api/modules.rst":  # made with the pages
             assert (page.parent / target).exists(), target
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_png(Path("photo.png"), np.full((24, 16, 3), 128, np.uint8))
+    found = FENCED.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    (code,) = [text for language, text in found if language == "python"]
+    exec(code, {})
+    assert read_image(Path("out.png")).shape == (48, 32, 3)
 
 
 def test_the_notebook_is_kept_without_what_it_shows():
