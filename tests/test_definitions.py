@@ -500,15 +500,18 @@ def test_the_papers_claims_and_tables_count_for_what_reads_them(tmp_path):
     """By the records too, as `rglib verify` compares this hash."""
     shutil.copytree(SOURCE_ROOT / "rglib", tmp_path / "rglib")
     shutil.copytree(SOURCE_ROOT / "workflow/scripts", tmp_path / "workflow/scripts")
-    scripts = {name: f"workflow/scripts/{name}.py" for name in ("report_claims", "train")}
+    entries = {
+        "claims": "rglib.report.claims:write_claims",
+        "train": "workflow/scripts/train.py",
+    }
 
     def hashes():
-        return {name: code_hash(entry, root=tmp_path) for name, entry in scripts.items()}
+        return {name: code_hash(entry, root=tmp_path) for name, entry in entries.items()}
 
-    for file in ("paper_claims.yaml", "paper_tables.csv"):
+    for file in ("claims.yaml", "tables.csv"):
         (path,) = (tmp_path / "rglib").rglob(file)
         before = hashes()
         path.write_text(path.read_text().replace("0", "1", 1))
         after = hashes()
-        assert after["report_claims"] != before["report_claims"]
+        assert after["claims"] != before["claims"]
         assert after["train"] == before["train"]
