@@ -167,7 +167,8 @@ def test_the_stages_are_the_workflows_in_their_order(project):
     config = configuration([Path("config/gpu_quarter.yaml")])
     plan = plan_of(config)
     assert [settings.name for settings in plan.stages] == STAGES
-    assert plan.starts["rerg"] == {"P": "mtdeq", "G": "pnpreg"}
+    assert plan.starts["rerg"] == {"P": ("mtdeq", "P"), "G": ("pnpreg", "G")}
+    assert plan.starts["score"] == {"G": ("denoiser", "P")}
     rerg = plan.stages[-1]
     assert isinstance(rerg, StageSettings)
     assert rerg.shared["equilibrium"]["keep"]["batches"] == 64

@@ -179,8 +179,8 @@ def plan_of(config: Config) -> Plan:
     stages, starts = [], {}
     for name in planned.with_predecessors(used):
         given = planned.parameters(name)
-        starts[name] = given.pop("starts")
-        given.pop("learned")
+        starts[name] = planned.starts(name)
+        del given["starts"], given["learned"]
         given["code"] = {CODE: code_hash(CODE)}
         log, device = planned.entry(name)["log"], config["device"]
         stages.append(StageSettings(name=given.pop("stage"), log=log, device=device, **given))

@@ -92,7 +92,7 @@ class Plan:
     Attributes:
         run: name of the configuration's run.
         stages: to be trained, predecessors first.
-        starts: for each stage the stages that its networks start from, by role.
+        starts: for each stage those that its networks start from, by role, and the role taken.
         used: for each stage the roles that methods restore with.
         config: the sections that the validation reads.
         min_size: of the images in the stores, in pixels.
@@ -101,7 +101,7 @@ class Plan:
 
     run: str
     stages: tuple[StageSettings, ...]
-    starts: Mapping[str, Mapping[str, str]]
+    starts: Mapping[str, Mapping[str, Sequence[str]]]
     used: Mapping[str, Sequence[str]]
     config: Config
     min_size: int
@@ -127,7 +127,8 @@ def needed_there(plan: Plan, states: States, stage: str) -> list[str]:
     if not card["finished"]:
         return roles
     ahead = [s.name for s in plan.stages if not states.card(s.name).get("finished")]
-    begun = {role for s in ahead for role, start in plan.starts[s].items() if start == stage}
+    starts = [start for s in ahead for start in plan.starts[s].values()]
+    begun = {role for start, role in starts if start == stage}
     return [role for role in roles if role in begun]
 
 
@@ -475,12 +476,12 @@ def compiling_pays(benchmarks: Path) -> bool:
     return bool(len(gains) and gains.min() >= COMPILING_PAYS)
 
 
-def files_of(settings: StageSettings, starts: Mapping[str, str]) -> StageFiles:
+def files_of(settings: StageSettings, starts: Mapping[str, Sequence[str]]) -> StageFiles:
     """What a stage reads in a parcel, and where it leaves its checkpoints."""
     return StageFiles(
         train=WORK / "train",
         validation=WORK / "validation",
-        init={role: STATES.weights(start, role) for role, start in starts.items()},
+        init={role: STATES.weights(*start) for role, start in starts.items()},
         folder=WORK / "training" / settings.name,
     )
 

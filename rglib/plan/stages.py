@@ -48,9 +48,13 @@ class Stages:
 
     def predecessors(self, stage: str) -> dict[str, str]:
         """The stages whose networks a stage starts from, by role: none of a given one."""
-        roles = () if self.is_given(stage) else self.entry(stage)["init"]
-        starts = {role: self._start(stage, role)[0] for role in roles}
-        return {role: start for role, start in starts.items() if start in self.config["stages"]}
+        return {role: start for role, (start, _) in self.starts(stage).items()}
+
+    def starts(self, stage: str) -> dict[str, tuple[str, str]]:
+        """The same, each with the role of its network that is taken."""
+        inits = {} if self.is_given(stage) else self.entry(stage)["init"]
+        named = {role: start_of(init, role) for role, init in inits.items()}
+        return {role: start for role, start in named.items() if start[0] in self.config["stages"]}
 
     def with_predecessors(self, stages: Iterable[str]) -> list[str]:
         """Stages and all that they start from, each once, predecessors first."""
@@ -130,15 +134,12 @@ class Stages:
 
     def inputs(self, stage: str) -> dict[str, str]:
         """What the training of a stage reads: the stores, and the networks that it starts from."""
-        starts = self.predecessors(stage)
+        starts = self.starts(stage).items()
         return {
             "train": f"{self.run}/store/train/store.json",
             "validation": f"{self.run}/store/validation/store.json",
-            **{f"start_{role}": self.network(*self._start(stage, role)) for role in starts},
+            **{f"start_{role}": self.network(*start) for role, start in starts},
         }
-
-    def _start(self, stage: str, role: str) -> tuple[str, str]:
-        return start_of(self.entry(stage)["init"][role], role)
 
     def given_files(self, stage: str) -> list[str]:
         """The local files that a given stage is taken from: weights, and the cards beside them.
