@@ -245,7 +245,7 @@ def test_results_have_a_row_for_every_method_problem_and_image(finished):
     results = pd.read_csv(finished / "results/results.csv")
     assert ",".join(results) == (
         "method,seed,problem_id,image,height,width,psnr_start_db,ssim_start,psnr_db,ssim,psnr_best_db,"
-        "iteration_best,iterations,outcome,seconds"
+        "iteration_best,iterations,outcome,residual_start,residual,seconds"
     )
     images = results.image.nunique()
     assert len(results) == len(METHODS) * len(PROBLEMS) * images
