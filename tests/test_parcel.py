@@ -1,10 +1,13 @@
 import json
+import re
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_quarter import STAGES, tiny_config
+import yaml
+from test_quarter import STAGES, TINY, tiny_config
 
 from rglib.core.networks import build
 from rglib.data.images import write_png
@@ -13,6 +16,7 @@ from rglib.gpu import parcel
 from rglib.gpu.parcel import ParcelError, configuration, main, pack
 from rglib.gpu.quarter import Plan
 from rglib.gpu.travel import MIB, States
+from rglib.plan.ablations import overlaid
 from rglib.plan.seeds import is_given
 
 ROOT = Path(__file__).parent.parent
@@ -35,9 +39,12 @@ def photographs(tmp_path):
     return f"folder:{folder}"
 
 
+def data_of(photographs):
+    return {"data": {"train": [photographs], "validation": ["embedded_validation"]}}
+
+
 def tiny_on(photographs):
-    data = {"train": [photographs], "validation": ["embedded_validation"]}
-    return tiny_config(data=data)
+    return tiny_config(**data_of(photographs))
 
 
 def files(folder):
@@ -88,6 +95,26 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys):
     assert main(["pack", str(tmp_path), *overlay]) == 2
     assert "is there already" in capsys.readouterr().err
     assert files(tmp_path) == {"mine.txt"}
+
+
+def test_a_parcel_that_is_too_small_is_packed_as_the_messages_say(photographs, tmp_path, capsys):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(yaml.safe_dump(overlaid(TINY, data_of(photographs))))
+    command = ["--configfile", "config/gpu_quarter.yaml", str(overlay)]
+
+    def typed(folder, *options):
+        status = main(["pack", str(tmp_path / folder), *command, *options])
+        return status, "".join(capsys.readouterr())
+
+    status, said = typed("parcel", "--mib", "1")
+    (option,) = re.findall(r"delete the folder, and allow more with (--\w+)$", said.strip())
+    assert status == 2
+    status, said = typed("parcel", option, "64")
+    assert status == 2 and said.strip().endswith("delete it, or name another folder")
+    assert typed("another", option, "64")[0] == 0
+    (there,) = re.findall(r"(\S+) is there already", said)
+    shutil.rmtree(there)
+    assert typed("parcel", option, "64")[0] == 0
 
 
 def test_a_package_that_is_not_there_is_named_before_anything_is_made(
