@@ -47,6 +47,14 @@ def tiny_on(photographs):
     return tiny_config(**data_of(photographs))
 
 
+@pytest.fixture
+def configured(photographs, tmp_path):
+    """The same configuration for a command line."""
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(yaml.safe_dump(overlaid(TINY, data_of(photographs))))
+    return ["--configfile", "config/gpu_quarter.yaml", str(overlay)]
+
+
 def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -97,13 +105,9 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys):
     assert files(tmp_path) == {"mine.txt"}
 
 
-def test_a_parcel_that_is_too_small_is_packed_as_the_messages_say(photographs, tmp_path, capsys):
-    overlay = tmp_path / "mine.yaml"
-    overlay.write_text(yaml.safe_dump(overlaid(TINY, data_of(photographs))))
-    command = ["--configfile", "config/gpu_quarter.yaml", str(overlay)]
-
+def test_a_parcel_that_is_too_small_is_packed_as_the_messages_say(configured, tmp_path, capsys):
     def typed(folder, *options):
-        status = main(["pack", str(tmp_path / folder), *command, *options])
+        status = main(["pack", str(tmp_path / folder), *configured, *options])
         return status, "".join(capsys.readouterr())
 
     status, said = typed("parcel", "--mib", "1")
@@ -126,13 +130,17 @@ def test_a_package_that_is_not_there_is_named_before_anything_is_made(
     assert not (tmp_path / "parcel").exists()
 
 
-def test_a_wheel_brings_a_package_along(photographs, tmp_path, monkeypatch):
+def test_a_wheel_brings_a_package_along(photographs, configured, tmp_path, monkeypatch):
     monkeypatch.setattr(parcel, "PRESENT", parcel.PRESENT - {"filelock"})
     (tmp_path / "wheels").mkdir()
     with zipfile.ZipFile(tmp_path / "wheels" / "filelock-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("filelock/__init__.py", "")
         wheel.writestr("filelock-1.dist-info/METADATA", "")
-    pack(tmp_path / "parcel", tiny_on(photographs), wheels=tmp_path / "wheels")
+    with pytest.raises(ParcelError) as caught:
+        pack(tmp_path / "parcel", tiny_on(photographs))
+    (option,) = re.findall(r"name a folder with its wheel in (--\w+)$", str(caught.value))
+    typed = [option, str(tmp_path / "wheels")]
+    assert main(["pack", str(tmp_path / "parcel"), *configured, *typed]) == 0
     assert "site/filelock/__init__.py" in files(tmp_path / "parcel")
 
 
