@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -289,8 +290,10 @@ def test_means_are_over_the_images_and_an_image_without_end_leaves_none():
     assert table["psnr_adam2_db"].isna().all() and adam_steps(table) == 2
 
 
-def test_a_curve_that_is_missing_is_named():
-    with pytest.raises(ResultsError, match="no curve of rerg by semi_implicit on completion90"):
+def test_a_curve_that_is_missing_is_named_and_the_rule_that_makes_it():
+    """That its option makes snakemake evaluate is typed in tests/test_results.py."""
+    missing = "no curve of rerg by semi_implicit on completion90"
+    with pytest.raises(ResultsError, match=missing) as caught:
         alone = curve("rerg", "adam", [1, 2])
         acceleration_table(
             alone,
@@ -299,6 +302,10 @@ def test_a_curve_that_is_missing_is_named():
             methods=["rerg"],
             problems=["completion90"],
         )
+    (rule,) = re.findall(r"evaluate it again, with --forcerun (\w+)$", str(caught.value))
+    rules = (ROOT / "workflow/rules/evaluate.smk").read_text()
+    (making,) = re.findall(rf"^rule {rule}:\n(?: .*\n|\n)+", rules, re.M)
+    assert "/{{method}}_curves.csv" in making
 
 
 def compared(**values):

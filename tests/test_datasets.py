@@ -1,5 +1,7 @@
 import functools
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -20,6 +22,7 @@ from rglib.data.datasets import (
     Dataset,
     DatasetError,
     DatasetUnavailable,
+    Photo,
     definition,
     mirror_folders,
     printable,
@@ -109,6 +112,31 @@ def test_embedded_test_images_are_cheap_and_cut_from_their_photographs(offline):
     assert max(cut.shape[:2]) <= 256
     np.testing.assert_array_equal(cut, skimage.data.chelsea()[20:276, 90:346])
     assert resolve("embedded_test", **offline) == manifest
+
+
+PHOTOS = {"skimage": "coffee.png", "sklearn": "flower.jpg", "matplotlib": "grace_hopper.jpg"}
+
+
+@pytest.mark.parametrize("missing", ["package", "file"])
+@pytest.mark.parametrize("package", PHOTOS)
+def test_the_package_that_is_to_be_installed_ships_the_photograph(
+    package, missing, offline, tmp_path, monkeypatch
+):
+    toy = replace(CATALOGUE["embedded_test"], embedded=(Photo(package, PHOTOS[package]),))
+    monkeypatch.setitem(CATALOGUE, "embedded_test", toy)
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    bare = importlib.util.spec_from_file_location(package, tmp_path / package / "__init__.py")
+    there = None if missing == "package" else bare
+    with monkeypatch.context() as patched, pytest.raises(DatasetUnavailable) as caught:
+        patched.setattr(importlib.util, "find_spec", lambda name: there)
+        resolve("embedded_test", **offline)
+    ((file, name),) = re.findall(r": pip install -c (\S+) (\S+)$", str(caught.value))
+    pinned = (Path(__file__).parents[1] / file).read_text().splitlines()
+    assert any(line.startswith(f"{name}==") for line in pinned)
+    shipped = [path for path in importlib.metadata.files(name) if path.parts[0] == package]
+    assert PHOTOS[package] in {path.name for path in shipped}
+    assert [image.path.name for image in resolve("embedded_test", **offline).images]
 
 
 # --- mirrors --------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -516,6 +518,24 @@ def test_a_tiny_image_is_named_with_the_problem(height, width, problem, left, tm
     with pytest.raises(ImageError, match=said):
         names = ["completion90", problem] if height > 10 else [problem]
         check_sizes(manifest, images, {name: EVERY_PROBLEM[name] for name in names})
+
+
+def test_a_tiny_image_or_its_problem_is_taken_out_as_the_message_says(tmp_path):
+    manifest = folder_of(tmp_path / "set", [(48, 48), (31, 40)])
+    kinds = {name: EVERY_PROBLEM[name] for name in PROBLEMS}
+    images = evaluation.read_test_images(manifest)
+    with pytest.raises(ImageError) as caught:
+        check_sizes(manifest, images, kinds)
+    said = r"^(.*) is too small for (\S+): .* out of the data set (\S+), or .* out of `(\w+)`$"
+    ((image, problem, data_set, key),) = re.findall(said, str(caught.value))
+    left = SETTINGS[key].keys() - {problem}
+    assert left
+    check_sizes(manifest, images, {name: kinds[name] for name in left})
+    Path(image).unlink()
+    manifest = resolve(data_set, mirrors=(), data_dir=tmp_path)
+    images = evaluation.read_test_images(manifest)
+    assert len(images) == 1
+    check_sizes(manifest, images, kinds)
 
 
 def test_a_test_set_that_cannot_be_used_stops_before_the_first_restoration(

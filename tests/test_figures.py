@@ -1,20 +1,26 @@
 import itertools
 import math
 import re
+import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.text import Text
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab, xyz2lab
 from skimage.color.colorconv import xyz_from_rgb
+from test_workflow import Project
 from toys import toy_provenance
 
+from rglib.plan.plan import Plan
 from rglib.report.evaluations import CONVERGENCE_COLUMNS, RESULT_COLUMNS, ResultsError
 from rglib.report.figures import CURVE_STYLES, FOOT_SIZE, Crop, CurveStyle, fig1, fig2, save
 
+ROOT = Path(__file__).parents[1]
 LABELS = {"pnpreg": "pnpReG", "rerg": "RERG"}
 PROVENANCE = toy_provenance()
 COMPLETION = "completion90"
@@ -210,6 +216,34 @@ def test_fig1_names_what_is_missing(images):
         fig1(
             results(), images=images, labels=LABELS, provenance=PROVENANCE, problems=["deblur_s2.0"]
         )
+
+
+def test_what_writes_lost_images_is_planned_as_typed(images, tmp_path_factory, monkeypatch):
+    project = Project.copied(tmp_path_factory.mktemp("typed"))
+    aside = tmp_path_factory.mktemp("aside")
+    folder = Path("work/test/evaluation")
+    shutil.copytree(images, project / folder)
+    monkeypatch.chdir(project.folder)
+    typed = []
+    for lost in ("rerg_images", "observations"):
+        shutil.move(folder / lost / COMPLETION, aside / lost)
+        with pytest.raises(ResultsError) as caught:
+            fig1(results(), images=folder, labels=LABELS, provenance=PROVENANCE)
+        said = r"`snakemake (\S+) (--force)` writes it, with the same --configfile$"
+        typed += re.findall(said, str(caught.value))
+        shutil.move(aside / lost, folder / lost / COMPLETION)
+    targets, (option, _) = zip(*typed, strict=True)
+    assert {"evaluate method=rerg", "observations"} <= project.planned(*targets, option)
+
+
+def test_fig2_is_drawn_with_such_a_method_as_its_message_names():
+    with pytest.raises(ResultsError) as caught:
+        fig2(curves(), labels={}, provenance=PROVENANCE)
+    (typed,) = re.findall(r"a method with `([^`]+)`", str(caught.value))
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    method = config["methods"]["pnpreg"] | yaml.safe_load(typed)
+    plan = Plan.of(config | {"methods": {"rerg": method}})
+    fig2(curves(), labels={m: LABELS[m] for m in plan.by_descent}, provenance=PROVENANCE)
 
 
 @pytest.mark.parametrize("suffix", [".pdf", ".png"])

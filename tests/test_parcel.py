@@ -1,10 +1,13 @@
 import json
+import re
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_quarter import STAGES, tiny_config
+import yaml
+from test_quarter import STAGES, TINY, tiny_config
 
 from rglib.core.networks import build
 from rglib.data.images import write_png
@@ -13,6 +16,7 @@ from rglib.gpu import parcel
 from rglib.gpu.parcel import ParcelError, configuration, main, pack
 from rglib.gpu.quarter import Plan
 from rglib.gpu.travel import MIB, States
+from rglib.plan.ablations import overlaid
 from rglib.plan.seeds import is_given
 
 ROOT = Path(__file__).parent.parent
@@ -35,9 +39,20 @@ def photographs(tmp_path):
     return f"folder:{folder}"
 
 
+def data_of(photographs):
+    return {"data": {"train": [photographs], "validation": ["embedded_validation"]}}
+
+
 def tiny_on(photographs):
-    data = {"train": [photographs], "validation": ["embedded_validation"]}
-    return tiny_config(data=data)
+    return tiny_config(**data_of(photographs))
+
+
+@pytest.fixture
+def configured(photographs, tmp_path):
+    """The same configuration for a command line."""
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(yaml.safe_dump(overlaid(TINY, data_of(photographs))))
+    return ["--configfile", "config/gpu_quarter.yaml", str(overlay)]
 
 
 def files(folder):
@@ -90,6 +105,22 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys):
     assert files(tmp_path) == {"mine.txt"}
 
 
+def test_a_parcel_that_is_too_small_is_packed_as_the_messages_say(configured, tmp_path, capsys):
+    def typed(folder, *options):
+        status = main(["pack", str(tmp_path / folder), *configured, *options])
+        return status, "".join(capsys.readouterr())
+
+    status, said = typed("parcel", "--mib", "1")
+    (option,) = re.findall(r"delete the folder, and allow more with (--\w+)$", said.strip())
+    assert status == 2
+    status, said = typed("parcel", option, "64")
+    assert status == 2 and said.strip().endswith("delete it, or name another folder")
+    assert typed("another", option, "64")[0] == 0
+    (there,) = re.findall(r"(\S+) is there already", said)
+    shutil.rmtree(there)
+    assert typed("parcel", option, "64")[0] == 0
+
+
 def test_a_package_that_is_not_there_is_named_before_anything_is_made(
     photographs, tmp_path, monkeypatch
 ):
@@ -99,13 +130,17 @@ def test_a_package_that_is_not_there_is_named_before_anything_is_made(
     assert not (tmp_path / "parcel").exists()
 
 
-def test_a_wheel_brings_a_package_along(photographs, tmp_path, monkeypatch):
+def test_a_wheel_brings_a_package_along(photographs, configured, tmp_path, monkeypatch):
     monkeypatch.setattr(parcel, "PRESENT", parcel.PRESENT - {"filelock"})
     (tmp_path / "wheels").mkdir()
     with zipfile.ZipFile(tmp_path / "wheels" / "filelock-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("filelock/__init__.py", "")
         wheel.writestr("filelock-1.dist-info/METADATA", "")
-    pack(tmp_path / "parcel", tiny_on(photographs), wheels=tmp_path / "wheels")
+    with pytest.raises(ParcelError) as caught:
+        pack(tmp_path / "parcel", tiny_on(photographs))
+    (option,) = re.findall(r"name a folder with its wheel in (--\w+)$", str(caught.value))
+    typed = [option, str(tmp_path / "wheels")]
+    assert main(["pack", str(tmp_path / "parcel"), *configured, *typed]) == 0
     assert "site/filelock/__init__.py" in files(tmp_path / "parcel")
 
 

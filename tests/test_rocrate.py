@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -109,6 +110,18 @@ def test_what_cannot_be_put_in_is_named_and_nothing_is_left(run, crate, tmp_path
     status, said = run("crate", tmp_path / "plain", "-o", tmp_path / "new")
     assert status == 2 and "has a record: make them anew with snakemake" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "crate", "plain"]
+
+
+def test_a_crate_is_made_as_the_messages_say(run, crate, tmp_path):
+    workflow = tmp_path / "Mine"
+    shutil.copy(ROOT / "Snakefile", workflow)
+    status, said = run("crate", BOUND, "-o", crate)
+    assert status == 2 and said.strip().endswith("is there already: name another folder")
+    status, said = run("crate", BOUND, "-o", tmp_path / "another", "--snakefile", "nowhere")
+    (option,) = re.findall(r"there is no workflow nowhere: name it with (--\w+)$", said.strip())
+    assert status == 2
+    assert run("crate", BOUND, "-o", tmp_path / "another", option, workflow)[0] == 0
+    assert (tmp_path / "another/ro-crate-metadata.json").is_file()
 
 
 def test_without_rocrate_it_is_said_what_to_install(run, tmp_path, monkeypatch):

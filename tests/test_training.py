@@ -1,6 +1,8 @@
 import errno
 import io
 import json
+import multiprocessing
+import os
 import re
 import signal
 import subprocess
@@ -9,12 +11,14 @@ import time
 import warnings
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import killing
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -34,6 +38,7 @@ from rglib.training.objectives.score_start import ScoreStart
 from rglib.training.optimisers import step_if
 from rglib.training.trainer import Cosine, Interrupted, Recipe, StepDecay, Trainer, TrainingError
 
+ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 WIDTHS = (4, 16, 16, 8)  # some for Muon, which takes 16 channels and more
 RERG = Equilibrium(
@@ -285,6 +290,31 @@ def test_the_lock_names_another_process_and_falls_when_that_is_killed(make, tmp_
     make().run()
 
 
+def holds(folder, held, done):
+    """Train in a folder until `done`."""
+    with training._lock(folder):
+        held.set()
+        done.wait()
+
+
+@pytest.mark.parametrize("remedy", ["wait", "stop"])
+def test_a_folder_in_use_is_free_after_each_remedy_that_is_named(remedy, make, tmp_path):
+    (tmp_path / "run").mkdir()
+    fork = multiprocessing.get_context("fork")
+    held, done = fork.Event(), fork.Event()
+    process = fork.Process(target=holds, args=(tmp_path / "run", held, done), daemon=True)
+    process.start()
+    assert held.wait(60)
+    with pytest.raises(TrainingError) as caught:
+        make().run()
+    found = re.findall(r"by process (\d+) on \S+; (wait) or (stop) it$", str(caught.value))
+    (pid, *remedies) = found[0]
+    assert remedy in remedies
+    done.set() if remedy == "wait" else os.kill(int(pid), signal.SIGTERM)
+    process.join(60)
+    make().run()
+
+
 def test_a_clock_that_goes_backwards_changes_nothing(make, monkeypatch):
     expected = make(folder="whole").run()
     now = iter(range(10**9, 0, -3600))
@@ -375,6 +405,40 @@ def test_the_good_checkpoint_that_it_names_is_there_even_before_the_first(make):
     state = run.checkpoints.load()
     assert state["step"] == 22 and state["optimisers"]["adam"]["state"][0]["step"] == 3
     assert all(tensor.isfinite().all() for tensor in state["networks"]["P"].values())
+
+
+@dataclass(frozen=True)
+class Ledge:
+    """Pushes the weights to and fro, once much harder; beyond 2 there is no finite loss."""
+
+    learns: tuple[str, ...] = ("P",)
+    uses: tuple[str, ...] = ()
+
+    def __call__(self, networks, batch):
+        push = 1e4 if batch.step == 6 else (-1) ** batch.step
+        pushed = list(networks["P"].parameters())
+        beyond = any(p.abs().max() > 2 for p in pushed)
+        return Losses({"push": push * sum(p.sum() for p in pushed) * (torch.nan if beyond else 1)})
+
+
+LOST = replace(
+    DENOISER, objective=Ledge(), steps=30, lr=1.0, clip=1e9, ema=None, checkpoint_seconds=1e9
+)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_lost_training_reaches_its_end_with_each_smaller_number_that_is_named(number, make):
+    with pytest.raises(TrainingError) as caught:
+        make(LOST).run()
+    named = re.findall(r"Try a smaller (\w+) or (\w+)\.$", str(caught.value))[0]
+    stages = yaml.safe_load((ROOT / "config.yaml").read_text())["stages"]
+    assert all(set(named) <= stage["optimiser"].keys() for stage in stages.values())
+    smaller = {"lr": 0.01, "clip": 1.0}[named[number]]
+    again = make(replace(LOST, **{named[number]: smaller}))
+    again.checkpoints = replace(again.checkpoints, fingerprint="smaller")  # as a stage's would be
+    with pytest.warns(UserWarning, match="of another configuration, not resumed"):
+        again.run()
+    assert again.step == 30 and again.skipped_in_a_row == 0
 
 
 class Waits(TorchDispatchMode):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,29 @@ def test_an_image_of_the_test_set_is_refused_even_if_it_would_not_be_used(manife
 def test_more_images_than_there_are_is_refused(manifest):
     with pytest.raises(ValueError, match=r"tuning\.images: Toy has 10, not 11"):
         validation_images(manifest, count=11, crop=16, test_set=NOTHING)
+
+
+def test_other_data_and_fewer_images_are_taken_as_the_messages_say(manifest):
+    mine, other = (
+        replace(manifest, images=manifest.images[part]) for part in (slice(5), slice(5, 10))
+    )
+    some = config(data="mine", images=6)["tuning"]
+    sets = {"mine": mine, "other": other}
+
+    def images():
+        return validation_images(sets[some["data"]], count=some["images"], crop=16, test_set=mine)
+
+    with pytest.raises(LeakError, match=r"name another data set$") as leak:
+        images()
+    key = re.findall(r"^tuning\.(\w+): ", str(leak.value))[0]
+    assert key in DEFAULT["tuning"]
+    some[key] = "other"
+    with pytest.raises(ValueError, match="not 6") as many:
+        images()
+    key, there = re.findall(r"^tuning\.(\w+): .* has (\d+), not 6$", str(many.value))[0]
+    assert key in DEFAULT["tuning"]
+    some[key] = int(there)
+    assert len(images()) == 5
 
 
 # --- trying out -----------------------------------------------------------------------------------

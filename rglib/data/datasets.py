@@ -139,6 +139,7 @@ _PHOTO_FOLDERS = {
     "sklearn": "datasets/images",
     "matplotlib": "mpl-data/sample_data",
 }
+_INSTALLED_AS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}  # where pip's name differs
 
 _DATASETS = (
     Dataset(
@@ -455,14 +456,13 @@ def _embedded(dataset: Dataset, data_dir: Path) -> Manifest:
 
 def _photo_file(photo: Photo, folder: Path) -> Path:
     spec = importlib.util.find_spec(photo.package)  # imports nothing
+    name = _INSTALLED_AS.get(photo.package, photo.package)
+    install = f"pip install -c constraints.txt {name}"
     if spec is None or spec.origin is None:
-        raise DatasetUnavailable(f"{photo.file} ships with {photo.package}: install that package")
+        raise DatasetUnavailable(f"{photo.file} ships with {name}, which is not there: {install}")
     path = Path(spec.origin).parent / _PHOTO_FOLDERS[photo.package] / photo.file
     if not path.is_file():
-        raise DatasetUnavailable(
-            f"the installed {photo.package} does not ship {path}: install the version that "
-            "constraints.txt names"
-        )
+        raise DatasetUnavailable(f"the installed {name} does not ship {path}: {install}")
     copy = _copy_of(photo, folder)
     if photo.box is None:
         with replacing(copy) as partial:

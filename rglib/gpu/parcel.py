@@ -331,7 +331,9 @@ def _that_fit(manifests: Sequence[Manifest], room: int) -> list[Manifest]:
             kept.add(image.path)
             room -= size
     if not kept:
-        raise ParcelError("no training image fits beside the rest: allow more with --mib")
+        raise ParcelError(
+            "no training image fits beside the rest: delete the folder, and allow more with --mib"
+        )
     chosen = [replace(m, images=tuple(i for i in m.images if i.path in kept)) for m in manifests]
     return [manifest for manifest in chosen if manifest.images]
 

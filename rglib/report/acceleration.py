@@ -27,6 +27,7 @@ from rglib.plan.names import copy_name, copy_of
 from rglib.records.columns import COLUMN_DESCRIPTIONS
 from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
+    AGAIN,
     MINUS,
     ResultsError,
     convergence,
@@ -242,7 +243,7 @@ def _with_calls(
     of_copy = means["method"] == copy_name(method, solver)
     curve = means[of_copy & (means["problem_id"] == problem)]
     if curve.empty:
-        raise ResultsError(f"no curve of {method} by {solver} on {problem}; evaluate it again")
+        raise ResultsError(f"no curve of {method} by {solver} on {problem}; {AGAIN}")
     calls = curve["iteration"] + before[copy_name(method, solver), problem]
     return curve.assign(method=method, solver=solver, calls=calls)
 

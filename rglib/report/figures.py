@@ -328,7 +328,10 @@ def _caption(psnr_db: float, outcome: str) -> str:
 
 def _read_image(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise ResultsError(f"{path}: no such image; run the evaluation that writes it")
+        raise ResultsError(
+            f"{path}: no such image; `snakemake {path.parents[1]} --force` writes it, with the "
+            "same --configfile"
+        )
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
