@@ -13,7 +13,8 @@ CPU = torch.device("cpu")
 
 def images(count, side=64):
     generator = torch.Generator().manual_seed(0)
-    return [0.3 + 0.4 * torch.rand(1, 3, side, side, generator=generator) for _ in range(count)]
+    levels = [torch.randint(76, 179, (1, 3, side, side), generator=generator) for _ in range(count)]
+    return [level / 255 for level in levels]
 
 
 def test_what_does_nothing_has_the_psnr_of_the_noise():
@@ -22,7 +23,7 @@ def test_what_does_nothing_has_the_psnr_of_the_noise():
 
 
 def test_the_noise_is_that_of_seed_0_and_its_level_is_told():
-    """An oracle that subtracts NumPy's numbers is left with rounding alone."""
+    """An oracle that subtracts NumPy's numbers is left with nothing: 8-bit images round to themselves."""
     told = []
 
     def oracle(z, sigma):
@@ -47,9 +48,9 @@ def test_the_command_prints_each_level_over_the_images_that_are_listed(
 ):
     (tmp_path / "names.txt").write_text("a\nc\n")
     assert main([str(folder), "--models", str(tiny_models)]) == 0
-    assert capsys.readouterr().out.count(" dB, 3 images") == len(LEVELS)
+    assert capsys.readouterr().out.count(" | 3 |") == len(LEVELS)
     assert main([str(folder), "--names", str(tmp_path / "names.txt")]) == 0
-    assert capsys.readouterr().out.count(" dB, 2 images") == len(LEVELS)
+    assert capsys.readouterr().out.count(" | 2 |") == len(LEVELS)
 
 
 def test_a_name_without_an_image_and_a_folder_without_any_are_refused(folder, tmp_path, capsys):

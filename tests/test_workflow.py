@@ -680,13 +680,12 @@ def test_lint_is_clean(source):
     assert "Congratulations" in source.snakemake("--lint")
 
 
-@pytest.mark.parametrize("scale", ["paper", "gpu", "gpu_quarter", "starting_weights"])
+@pytest.mark.parametrize("scale", ["paper", "gpu", "gpu_quarter", "overnight"])
 def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
     jobs = source.planned(config=f"config/{scale}.yaml")
     trained = {job for job in jobs if job.startswith("train_")}
     stages = {"denoiser", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}
-    stages |= {"gpu_quarter": {"score"}, "paper": set()}.get(scale, {"residual"})
-    stages |= {"link", "residual_of_mtdeq"} if scale == "starting_weights" else set()
+    stages |= {"gpu": {"residual"}, "paper": set()}.get(scale, {"score"})
     assert trained == {f"train_{stage}" for stage in stages}
     assert evaluate(*METHODS) | REPORT <= jobs
 
@@ -697,13 +696,14 @@ def test_the_networks_as_they_are_need_no_training(source):
     assert {f"given_{stage}" for stage in ("pnpreg", "rg1", "deqgd", "rerg")} <= jobs
 
 
-def test_on_other_photographs_the_weight_of_the_link_is_tried_beside_the_tables(source):
+def test_on_other_photographs_the_regimes_of_rerg_stand_beside_the_tables(source):
     others = "config/other_photographs.yaml"
     jobs = source.planned("tables", config="config/pretrained.yaml", also=[others])
     assert evaluate(*METHODS) <= jobs and not any(job.startswith("train_") for job in jobs)
-    also = [others, "config/link_weight.yaml"]
+    also = [others, "config/regimes.yaml"]
     with_trials = source.planned("tables", config="config/pretrained.yaml", also=also)
-    trials = {"rerg_short", "rerg_light", "deqgd_short"}
+    trials = {f"{name}_{how}" for name in ("rerg", "deqgd") for how in ("found", "squares", "short")}
+    trials |= {"rerg_light"}
     trained = {job for job in with_trials if job.startswith("train_")}
     assert trained == {f"train_{trial}" for trial in trials}
     assert evaluate(*METHODS, *trials) <= with_trials
@@ -725,10 +725,10 @@ def test_another_file_or_card_of_given_weights_is_noticed(source, tmp_path):
 
 
 def test_stages_that_do_not_ship_are_told_by_the_cards_of_those_that_do(source):
-    said = source.snakemake("--dry-run", "publish_weights", config="config/trained.yaml")
+    said = source.snakemake("--dry-run", "publish_weights", config="config/overnight.yaml")
     (job,) = re.findall(r"^(?:local)?rule publish_weights:\n((?: .*\n)+)", said, re.M)
-    assert "work/trained/models/rerg_first/card.json" in job
-    assert "work/trained/models/mtdeq/card.json" not in job
+    assert "work/overnight/models/score/card.json" in job
+    assert "work/overnight/models/mtdeq/card.json" in job
 
 
 def test_snakemakes_report_holds_tables_figures_and_claims(project):

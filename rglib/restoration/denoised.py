@@ -1,7 +1,7 @@
 """How well a P denoises: mean PSNR at the noise levels at which denoisers are compared.
 
 ``python -m rglib.restoration.denoised BSDS500/val --names cbsd68.txt --models work/states`` prints
-it for the denoiser of a folder of networks.
+a Markdown table of it for the denoiser of a folder of networks.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def denoising_psnr(
 ) -> list[float]:
     """PSNR (dB) of each image (1, 3, H, W) with white noise of ``level`` / 255, once denoised.
 
-    Every image has the noise of seed 0, as in KAIR's script, not clipped; the result is clipped to
-    [0, 1] and not rounded.
+    Every image has the noise of seed 0, not clipped, and the result is rounded to 8 bits, as in
+    KAIR's script.
     """
     found = []
     for x_hat in images:
         noisy = x_hat + level / 255 * SeededImage().normal(x_hat.shape)
-        restored = P(noisy.to(device), level / 255).clamp(0, 1)
+        restored = (P(noisy.to(device), level / 255).clamp(0, 1) * 255).round() / 255
         found.append(psnr(restored.cpu(), x_hat).item())
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line for each level; 2 with a line on what is wrong."""
+    """Print a table with a row for each level; 2 with a line on what is wrong."""
     options = parser().parse_args(arguments)
     try:
         files = image_files(options.folder, options.names)
@@ -61,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImageError, ModelsError, WeightsError, ValueError, OSError) as error:
         print(f"rglib.restoration.denoised: {error}", file=sys.stderr)
         return 2
+    print("| noise | PSNR (dB) | images |\n|---|---|---|", flush=True)
     for level in LEVELS:
         values = denoising_psnr(network, images, level, device=device)
-        print(f"{level}/255: {sum(values) / len(values):.2f} dB, {len(values)} images", flush=True)
+        print(f"| {level}/255 | {sum(values) / len(values):.2f} | {len(values)} |", flush=True)
     return 0
 
 
