@@ -349,3 +349,11 @@ def test_the_study_of_fixed_points_is_there_where_it_is_configured():
     assert len(plan.studied) == len(study["variants"]) * len(study["seeds"])
     assert study["stage"] not in plan.before_studied
     assert set(plan.before_studied) >= set(plan.stages.predecessors(plan.studied[0]).values())
+
+
+def test_every_stage_that_a_variant_of_the_study_starts_from_is_among_those_to_train():
+    plan = planned(**default("config/fixed_points_base.yaml"))
+    assert {"score_short", "score_middle", "score_long"} <= set(
+        plan.stages.trained(plan.every_stage)
+    )
+    assert "score_short" not in plan.stages_of(plan.methods)

@@ -702,7 +702,9 @@ def test_on_other_photographs_the_regimes_of_rerg_stand_beside_the_tables(source
     assert evaluate(*METHODS) <= jobs and not any(job.startswith("train_") for job in jobs)
     also = [others, "config/regimes.yaml"]
     with_trials = source.planned("tables", config="config/pretrained.yaml", also=also)
-    trials = {f"{name}_{how}" for name in ("rerg", "deqgd") for how in ("found", "squares", "short")}
+    trials = {
+        f"{name}_{how}" for name in ("rerg", "deqgd") for how in ("found", "squares", "short")
+    }
     trials |= {"rerg_light"}
     trained = {job for job in with_trials if job.startswith("train_")}
     assert trained == {f"train_{trial}" for trial in trials}

@@ -228,6 +228,11 @@ class Plan:
         studied = self.studied
         return [name for name in self.stages.with_predecessors(studied) if name not in studied]
 
+    @property
+    def every_stage(self) -> list[str]:
+        """The stages that any method or study needs, each once, predecessors first."""
+        return list(dict.fromkeys([*self.stages_of(self.every_method), *self.before_studied]))
+
     def _configured(self, key: str, method: str) -> str:
         if method not in self.methods:
             known = ", ".join(self.methods)

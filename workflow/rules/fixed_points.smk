@@ -26,6 +26,8 @@ if STUDY:
             f"{RUN}/benchmarks/fixed_points_{{trained}}.tsv"
         conda:
             "../../environment.yml"
+        wildcard_constraints:
+            trained="|".join(PLAN.studied),
         threads: config["threads"]["train"]
         resources:
             gpu=GPUS_PER_JOB,

@@ -3,10 +3,8 @@ from rglib.data.datasets import DOWNLOADS
 from rglib.records.made_with import contents
 from rglib.restoration.weights_folder import SECTIONS_AT_TEST_TIME, SETTINGS_FILE
 
-NEEDED = PLAN.stages_of(PLAN.every_method)
 
-
-for stage in STAGES.trained(NEEDED):
+for stage in STAGES.trained(PLAN.every_stage):
 
     rule:
         name:
@@ -56,7 +54,7 @@ for stage in STAGES.trained(NEEDED):
             "../scripts/overfit.py"
 
 
-for stage in STAGES.given(NEEDED):
+for stage in STAGES.given(PLAN.every_stage):
 
     rule:
         name:
