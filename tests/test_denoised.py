@@ -23,7 +23,7 @@ def test_what_does_nothing_has_the_psnr_of_the_noise():
 
 
 def test_the_noise_is_that_of_seed_0_and_its_level_is_told():
-    """An oracle that subtracts NumPy's numbers is left with nothing: 8-bit images round to themselves."""
+    """An oracle that subtracts NumPy's numbers returns the image, whose levels are of 8 bits."""
     told = []
 
     def oracle(z, sigma):
