@@ -685,7 +685,7 @@ def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
     jobs = source.planned(config=f"config/{scale}.yaml")
     trained = {job for job in jobs if job.startswith("train_")}
     stages = {"denoiser", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}
-    stages |= {"gpu": {"residual"}, "paper": set()}.get(scale, {"score"})
+    stages |= {"gpu_quarter": {"score"}, "paper": set()}.get(scale, {"residual"})
     assert trained == {f"train_{stage}" for stage in stages}
     assert evaluate(*METHODS) | REPORT <= jobs
 
@@ -729,7 +729,7 @@ def test_another_file_or_card_of_given_weights_is_noticed(source, tmp_path):
 def test_stages_that_do_not_ship_are_told_by_the_cards_of_those_that_do(source):
     said = source.snakemake("--dry-run", "publish_weights", config="config/overnight.yaml")
     (job,) = re.findall(r"^(?:local)?rule publish_weights:\n((?: .*\n)+)", said, re.M)
-    assert "work/overnight/models/score/card.json" in job
+    assert "work/overnight/models/residual/card.json" in job
     assert "work/overnight/models/mtdeq/card.json" in job
 
 
