@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from test_results import LABELS, PROVENANCE, diverge, evaluation
+from test_workflow import Project
 
 from rglib.core.tensors import to_tensor, to_uint8
 from rglib.data.images import write_png
@@ -149,6 +150,15 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
     with pytest.raises(LpipsError, match=r'ModuleNotFoundError.*pip install "rglib\[lpips\]"'):
         trunk_file()
+
+
+@pytest.mark.slow
+def test_the_workflow_says_it_before_any_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    project = Project.copied(tmp_path / "project")
+    said = project.snakemake("lpips", fails=True)
+    assert "LPIPS needs" in said
+    assert not (project / "work").exists()
 
 
 # --- folders --------------------------------------------------------------------------------------
