@@ -51,6 +51,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/bound.smk"
 include: "workflow/rules/symmetry.smk"
+include: "workflow/rules/lpips.smk"
 include: "workflow/rules/acceleration.smk"
 include: "workflow/rules/fixed_points.smk"
 include: "workflow/rules/tune.smk"
@@ -66,6 +67,7 @@ localrules:
     ablations,
     bound,
     symmetry,
+    lpips,
     acceleration,
     fixed_points,
     tune,
@@ -108,6 +110,11 @@ rule bound:
 rule symmetry:
     input:
         recorded("results/symmetry.csv"),
+
+
+rule lpips:
+    input:
+        recorded("results/lpips.csv", "results/lpips.md"),
 
 
 rule acceleration:

@@ -274,6 +274,98 @@ def test_a_mistake_departs_where_it_is_made_and_nowhere_else(kit, mistake):
     assert set(departures(adapter, kit)) == everywhere
 
 
+STRANGER = """
+import numpy as np
+import torch
+
+A = -0.75
+
+
+class Adapter:
+    def mask(self, case):
+        np.random.seed(0)
+        keep = 0.2 if case.name == "completion80" else 0.1
+        return torch.from_numpy(np.random.rand(case.height, case.width) > 1 - keep).float()
+
+    def kernel(self, case):
+        if case.name == "deblur_lopsided":
+            return case.kernel
+        x = torch.arange(len(case.kernel), dtype=torch.float64)
+        if case.task == "deblurring":
+            g = torch.exp(-0.5 * ((x - 12) / float(case.name.removeprefix("deblur_s"))) ** 2)
+            return torch.outer(g, g) / g.sum() ** 2
+        x = ((x + case.first) / case.factor - (case.factor - 1) / (2 * case.factor)).abs()
+        near = ((A + 2) * x - (A + 3)) * x**2 + 1
+        far = A * (((x - 5) * x + 8) * x - 4)
+        cubic = torch.where(x <= 1, near, torch.where(x < 2, far, 0 * x))
+        k = cubic if "bicubic" in case.name else torch.exp(-2 * x**2)
+        return k / k.sum()
+
+    def forward(self, case, x):
+        if case.task != "deblurring":
+            raise NotImplementedError
+        h, w = case.kernel.shape
+        padded = torch.zeros(x.shape[-2:], dtype=torch.float64)
+        padded[:h, :w] = self.kernel(case)
+        spectrum = torch.fft.fft2(padded.roll((-(h // 2), -(w // 2)), (0, 1)))
+        return torch.fft.ifft2(torch.fft.fft2(x.double()) * spectrum).real
+"""
+OF_A_STRANGER = {
+    "a = -0.5": ("A = -0.75", "A = -0.5", "kernel of sr2_bicubic_n0"),
+    "the mask after the noise": (
+        "np.random.seed(0)",
+        "np.random.seed(0); np.random.randn(3, case.height, case.width)",
+        "mask of completion80",
+    ),
+    "correlated, not convolved": (
+        "* spectrum)",
+        "* spectrum.conj())",
+        "forward of deblur_lopsided",
+    ),
+}
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch, capsys):
+    """``rglib conform`` of a stranger's file in the working folder."""
+
+    def ask(source, *words):
+        (tmp_path / "stranger.py").write_text(source)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.delitem(sys.modules, "stranger", raising=False)
+        status = main(["conform", "stranger:Adapter", *words])
+        return status, capsys.readouterr().out
+
+    return ask
+
+
+def test_a_strangers_adapter_of_thirty_lines_agrees(asked):
+    assert sum(bool(line.strip()) for line in STRANGER.splitlines()) < 35
+    status, said = asked(STRANGER)
+    assert status == 0 and said.endswith("Everything that is offered agrees.\n"), said
+
+
+@pytest.mark.parametrize("mistake", OF_A_STRANGER)
+def test_a_strangers_mistake_is_told_where_it_is_made(asked, mistake):
+    right, wrong, where = OF_A_STRANGER[mistake]
+    assert STRANGER.count(right) == 1
+    status, said = asked(STRANGER.replace(right, wrong))
+    assert status == 1 and f"It first departs at {where} by " in said, said
+
+
+def test_of_all_three_mistakes_each_is_told(asked):
+    source = STRANGER
+    for right, wrong, _ in OF_A_STRANGER.values():
+        source = source.replace(right, wrong)
+    status, said = asked(source, "--json")
+    departing = {
+        f"{one['check']} of {one['case']}" for one in json.loads(said) if one["status"] == "departs"
+    }
+    assert status == 1 and {where for *_, where in OF_A_STRANGER.values()} <= departing
+    assert {one.split()[0] for one in departing} == {"mask", "kernel", "forward"}
+
+
 class Literal(Reference):
     """L_link with sigma^2 instead of eta sigma^2, as eq. (28) may be read."""
 

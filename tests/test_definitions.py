@@ -302,7 +302,8 @@ def test_every_script_of_the_workflow_is_the_entry_point_of_its_rule():
     scripts = {path.name for path in (SOURCE_ROOT / "workflow/scripts").glob("*.py")}
     study = jobs(*STUDY)
     seen = {next(iter(code)).split()[0] for code in [*jobs().values(), *study.values()]}
-    others = {"given.py", "overfit.py", "publish_weights.py"}  # of other targets and settings
+    # of other targets and settings
+    others = {"given.py", "lpips.py", "overfit.py", "publish_weights.py"}
     assert seen == {f"workflow/scripts/{name}" for name in scripts - others}
 
 
@@ -455,7 +456,7 @@ def test_every_function_that_a_job_executes_is_in_its_hash(tmp_path):
     jobs = [json.loads(path.read_text()) for path in seen.iterdir()]
     scripts = {path.name for path in (project / "workflow/scripts").glob("*.py")}
     study = {"study_fixed_points.py", "study_gradients.py"}  # minutes of training
-    assert {job["script"] for job in jobs} == scripts - {"publish_weights.py"} - study
+    assert {job["script"] for job in jobs} == scripts - {"publish_weights.py", "lpips.py"} - study
     reports = [next(iter(job["code"])).split() for job in jobs if job["script"] == "report.py"]
     assert {make for _, make, *_ in reports} == set(made(parameters()))
     for job in jobs:
