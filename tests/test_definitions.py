@@ -396,6 +396,7 @@ def test_a_change_counts_where_its_code_is_used_and_nowhere_else(mutated):
         ("rglib/core/fixed_point.py", "SemiImplicit.step"): of(
             "acceleration_in_training", "symmetry_of_method"
         )
+        | trainings("mtdeq", "rg1", "deqgd", "rerg")  # by `equilibrium: solver`
         | {job for job in descent if not job.endswith("-adam")}
         | of("tune_target") - tuned,
         ("rglib/studies/acceleration.py", "compare_solvers"): of("acceleration_in_training"),

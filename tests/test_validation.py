@@ -23,6 +23,7 @@ from rglib.training.objectives.equilibrium import Equilibrium
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 OVERLAYS = [None, *sorted((ROOT / "config").glob("*.yaml"))]
+UNDER = {"fixed_points_wide": ROOT / "config/fixed_points_base.yaml"}  # an overlay of an overlay
 GONE = object()
 
 
@@ -30,6 +31,8 @@ def merged(overlay=None):
     """The configuration as Snakemake sees it."""
     config = load_configfile(ROOT / "config.yaml")
     if overlay is not None:
+        if overlay.stem in UNDER:
+            update_config(config, load_configfile(UNDER[overlay.stem]))
         update_config(config, load_configfile(overlay))
     return config
 
@@ -169,7 +172,7 @@ LINES = [
         {"cosine": {"warmup": 1}, "step": {"every": 1, "gamma": 1}},
         "must be a mapping with either cosine or step",
     ),
-    ("stages.rg1.log.monitor", 15, "15 is not allowed; must be a multiple of log.every, 10"),
+    ("stages.rg1.log.monitor", 15, "15 is not allowed; must be a multiple of log.every, 8"),
     ("stages.rg1.objective", "deq", "must be one of denoising, residual_start, score_start,"),
     ("stages.denoiser.options.sigma_max_255", 256, "256 is not allowed; must be at most 255"),
     ("stages.residual.options.degraded", 1.5, "1.5 is not allowed; must be at most 1"),
@@ -217,7 +220,7 @@ LINES = [
     ("equilibrium.max_iterations", 0, "0 is not allowed; must be at least 1"),
     ("equilibrium.link_variance", "eta", "must be one of theorem, literal"),
     ("training_problems.sigma_max_255", 300, "300 is not allowed; must be at most 255"),
-    ("training_problems.sigma_min_255", 51, "51 is not allowed; must be at most sigma_max_255, 50"),
+    ("training_problems.sigma_min_255", 51, "51 is not allowed; must be at most sigma_max_255, 12"),
     ("data.test", "folder:a\nb", "must be a path that can be printed"),
     ("equilibrium.backward_map", "implicit", "must be one of gradient, semi_implicit"),
     ("training_problems.factors", [], "must be a list of at least one whole number"),
@@ -270,9 +273,9 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, text):
     "path, value, line",
     [
         (
-            "training_problems.noise",
-            "log_uniform",
-            "training_problems.sigma_min_255: 0 is not allowed with noise: log_uniform",
+            "stages.rg1.training_problems",
+            {"sigma_min_255": 0, "noise": "log_uniform"},
+            "stages.rg1.training_problems.sigma_min_255: 0 is not allowed with noise: log_uniform",
         ),
         (
             "stages.rg1.training_problems",
