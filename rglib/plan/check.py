@@ -25,6 +25,7 @@ Config = Mapping[str, Any]
 Key = tuple[str | int, ...]  # the way from the top to an entry
 
 SMALLEST_BLURRED = 32  # pixels of a crop: the blur trained on has 25x25 taps
+KEEPING = ("restarted", "fields", "state")  # of rglib.core.fixed_point.KeepableSolver
 
 TYPES = {
     "object": "a mapping",
@@ -439,8 +440,11 @@ def _sections_together(config: Config) -> Iterator[Mistake]:
 
 
 def _kept(equilibrium: Config) -> Iterator[tuple[str, str]]:
-    if equilibrium["keep"] is not None and is_own(equilibrium["solver"]):
-        yield "keep", "is not allowed with a solver of your own; must be null"
+    solver = equilibrium["solver"]
+    if equilibrium["keep"] is not None and is_own(solver):
+        if lacks := [method for method in KEEPING if not hasattr(load(solver), method)]:
+            text = f"is not allowed with {solver}, which has no {' and no '.join(lacks)}"
+            yield "keep", f"{text} (docs/extend.md); must be null"
 
 
 def _noise(problems: Config) -> Iterator[tuple[str, str]]:

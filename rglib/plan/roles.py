@@ -1,4 +1,4 @@
-"""The two networks, P and G, and what each objective learns, uses and reads. No PyTorch here."""
+"""The two networks, P and G, what objectives do with them, and solvers. No PyTorch here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 ROLES = ("P", "G")
 ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
+SOLVERS = ("adam", "semi_implicit")  # of gradient descent, those in rglib.core.fixed_point
 
 INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
 
