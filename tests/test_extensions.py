@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_validation import DEFAULT, SCHEMA, edited, mistakes
+from test_check import DEFAULT, SCHEMA, edited, mistakes
 
 from rglib.core.fixed_point import KeepableSolver, Outcome, StoppingRule, solve, solver_named
 from rglib.core.maps import RegularizedGradient
