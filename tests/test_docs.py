@@ -17,7 +17,7 @@ from test_workflow import Project
 
 from rglib.commands.arguments import parser
 from rglib.data.images import read_image, write_png
-from rglib.plan import check as validation
+from rglib.plan import between
 from rglib.plan.ablations import overlaid
 from rglib.plan.check import check
 
@@ -73,7 +73,7 @@ def test_a_command_has_arguments_that_rglib_knows(words):
 def test_a_configuration_is_allowed(text, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(validation, "isfile", lambda file: True)  # the reader's own weights
+    monkeypatch.setattr(between, "isfile", lambda file: True)  # the reader's own weights
     overlay = yaml.safe_load(text)
     if "default-resources" in overlay:
         return  # a profile of snakemake, not a configuration

@@ -16,8 +16,10 @@ from rglib.core.operators import Downsample
 from rglib.core.problems import PROBLEMS, DataGradient, degradations, observe_image
 from rglib.extensions import ExtensionError, make
 from rglib.plan.ablations import overlaid
-from rglib.plan.check import KEEPING, check, learned_roles, sections_of
+from rglib.plan.between import KEEPING
+from rglib.plan.check import check
 from rglib.plan.open_settings import targets, task_of
+from rglib.plan.roles import learned_roles, sections_of
 from rglib.records.code_hash import code_hash
 from rglib.training import factory
 from rglib.training.objectives.losses import Batch
