@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 from tabulate import tabulate
 
 from rglib.plan.ablations import overlaid
-from rglib.plan.check import BOUNDS, TYPES
+from rglib.plan.schema import BOUNDS, TYPES
 
 ROOT = Path(__file__).parent.parent
 FILES = ("workflow/schemas/config.schema.yaml", "config.yaml", "config/paper.yaml")

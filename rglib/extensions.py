@@ -25,11 +25,6 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
-def module_of(reference: str) -> str:
-    """``examples.huber`` of ``examples.huber:HuberDescent``."""
-    return reference.partition(":")[0]
-
-
 def load(reference: str) -> Callable[..., Any]:
     """The class or function that ``module:Name`` stands for.
 

@@ -8,6 +8,7 @@ import select
 import subprocess
 import termios
 import tty
+from collections import Counter
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -27,6 +28,22 @@ from rglib.restoration.weights_folder import write_settings
 settings.register_profile("rglib", deadline=None, derandomize=True)
 settings.load_profile("rglib")
 torch.set_num_threads(1)  # these tensors are too small to share, and machines are often busy
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of `pytest -n 2` each worker takes whole files: what their tests share is dear."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config, items):
+    """With several workers the files with most slow tests come first, to end together."""
+    if hasattr(config, "workerinput"):
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

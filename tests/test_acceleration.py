@@ -291,7 +291,7 @@ def test_means_are_over_the_images_and_an_image_without_end_leaves_none():
 
 
 def test_a_curve_that_is_missing_is_named_and_the_rule_that_makes_it():
-    """That its option makes snakemake evaluate is typed in tests/test_results.py."""
+    """That its option makes snakemake evaluate is typed in tests/test_evaluations.py."""
     missing = "no curve of rerg by semi_implicit on completion90"
     with pytest.raises(ResultsError, match=missing) as caught:
         alone = curve("rerg", "adam", [1, 2])

@@ -74,4 +74,18 @@ def test_the_guide_names_what_there_is():
     places = re.findall(r"`((?:rglib|workflow|config|tests|\.ci|profiles)/[\w./]*)`", text)
     assert len(places) > 5
     missing = [place for place in places if not (ROOT / place).exists()]
-    assert missing == ["tests/test_x.py", "rglib/x.py"]  # these stand for all
+    assert missing == ["tests/test_x.py"]  # it stands for all
+
+
+OF_THE_WHOLE = {
+    *("workflow", "deployment", "listing_workflow", "slurm", "verify_workflow"),
+    *("audit", "contributing", "docs", "packaging", "remedies"),
+    *("against_deepinv", "benchmarks", "examples", "precision"),
+}
+
+
+def test_a_test_is_called_after_what_it_is_about():
+    modules = {path.stem for path in ROOT.glob("rglib/**/*.py")}
+    rooms = {path.parent.name for path in ROOT.glob("rglib/**/__init__.py")}
+    tests = {path.stem.removeprefix("test_") for path in ROOT.glob("tests/test_*.py")}
+    assert tests - modules - rooms == OF_THE_WHOLE

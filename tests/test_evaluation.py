@@ -37,32 +37,23 @@ CPU = torch.device("cpu")
 PROBLEMS = ("completion80", "deblur_s1.6")
 NETWORK = {"widths": [4, 6, 8, 8], "blocks": 1}
 SOURCE = {"lr": "ours", "s_255": "ours"}
+EVALUATION = {
+    "solver": "adam",
+    "iterations": 4,
+    "ensemble": True,
+    "tile_above": None,
+    "tolerance": None,
+    "batch": 1,
+    "compile": False,
+    "average": False,
+    "x0": "released",
+}
 SETTINGS = {
-    "evaluation": {
-        "solver": "adam",
-        "iterations": 4,
-        "ensemble": True,
-        "tile_above": None,
-        "tolerance": None,
-        "batch": 1,
-        "compile": False,
-        "average": False,
-        "x0": "released",
-    },
+    "evaluation": EVALUATION,
     "problems": {p: {"lr": 0.01, "s_255": 2.55, "source": SOURCE} for p in PROBLEMS},
 }
 ADMM = {
-    "evaluation": {
-        "solver": "adam",
-        "iterations": 4,
-        "ensemble": False,
-        "tile_above": None,
-        "tolerance": None,
-        "batch": 1,
-        "compile": False,
-        "average": False,
-        "x0": "released",
-    },
+    "evaluation": EVALUATION | {"ensemble": False},
     "admm": {
         "sigma_min_255": 0.255,
         "completion": {"iterations": 5, "sigma_first_255": 255, "sigma_last_255": 1},

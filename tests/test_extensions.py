@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_validation import DEFAULT, SCHEMA, edited, mistakes
+from test_check import DEFAULT, SCHEMA, edited, mistakes
 
-from rglib.core.fixed_point import Outcome, StoppingRule, solve, solver_named
+from rglib.core.fixed_point import KeepableSolver, Outcome, StoppingRule, solve, solver_named
 from rglib.core.maps import RegularizedGradient
 from rglib.core.networks import build, for_inference, load_into, save_weights
 from rglib.core.operators import Downsample
 from rglib.core.problems import PROBLEMS, DataGradient, degradations, observe_image
 from rglib.extensions import ExtensionError, make
 from rglib.plan.ablations import overlaid
-from rglib.plan.check import check, learned_roles, sections_of
+from rglib.plan.between import KEEPING
+from rglib.plan.check import check
 from rglib.plan.open_settings import targets, task_of
+from rglib.plan.roles import learned_roles, sections_of
 from rglib.records.code_hash import code_hash
 from rglib.training import factory
 from rglib.training.objectives.losses import Batch
@@ -186,6 +188,38 @@ def test_a_solver_finds_the_map_estimate_of_a_linear_prior(at_root, linear_prior
     assert found.share(Outcome.CONVERGED) == 1
     expected = prior.minimiser(dense(A, (3, 6, 5)), A(x), 0.7)
     torch.testing.assert_close(found.x.flatten(1), expected, atol=1e-6, rtol=0)
+
+
+KEEP = {"batches": 4, "visits": 4, "first_steps": 2, "steps": 1}
+
+
+def keeping(solver):
+    own = {"solver": solver, "keep": KEEP}
+    return edited(("stages", "rg1", "equilibrium"), own)
+
+
+def test_a_solver_that_cannot_keep_its_iterates_is_refused_where_they_are_kept(at_root):
+    solver = "examples.heavy_ball:HeavyBall"
+    assert mistakes(keeping(solver)).startswith(
+        f"stages.rg1.equilibrium.keep: is not allowed with {solver}, which has no restarted "
+        "and no fields and no state (docs/extend.md); must be null"
+    )
+
+
+def test_a_solver_that_can_keep_its_iterates_may(own):
+    own(
+        """
+        from rglib.core.fixed_point import Adam
+        class Mine(Adam):
+            pass
+        """
+    )
+    check(keeping("mine:Mine"), SCHEMA)
+
+
+def test_what_a_solver_must_have_to_keep_is_what_the_protocol_adds():
+    has = {name for name in vars(KeepableSolver) if not name.startswith("_")}
+    assert set(KEEPING) == has
 
 
 HUBER = {

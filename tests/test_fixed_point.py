@@ -1,14 +1,18 @@
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rglib.commands.arguments import parser
 from rglib.core import fixed_point
 from rglib.core.fixed_point import (
     Adam,
+    KeepableSolver,
     Outcome,
     Picard,
     SemiImplicit,
@@ -16,13 +20,16 @@ from rglib.core.fixed_point import (
     back_propagated,
     slope,
     solve,
+    solver_named,
 )
 from rglib.core.maps import ForwardBackward, GradientStep, RegularizedGradient
 from rglib.core.operators import Blur, Downsample, Identity, Mask
 from rglib.core.problems import DataGradient
+from rglib.plan.roles import SOLVERS
 
 # --- the linear prior: both fixed points are the MAP estimate, eqs. (12) and (14) -----------------
 
+ROOT = Path(__file__).parent.parent
 SHAPE = (3, 6, 5)
 TO_1E_6 = StoppingRule(max_iterations=5000, tolerance=1e-16)
 
@@ -389,3 +396,20 @@ def test_the_gradient_can_be_asked_for_twice(affine_equilibrium):
     first = torch.autograd.grad(loss, b, retain_graph=True)
     second = torch.autograd.grad(loss, b)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+# --- solvers by name ------------------------------------------------------------------------------
+
+
+def test_the_names_of_solvers_are_those_of_the_options_and_of_the_configuration():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert list(SOLVERS) == list(fixed_point.SOLVERS)
+    assert list(SOLVERS) == schema["$defs"]["solver"]["anyOf"][0]["enum"]
+    restore = parser().parse_args(["restore", "y.png", "-o", "x.png", "--solver", SOLVERS[-1]])
+    assert restore.solver == SOLVERS[-1]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_of_a_name_can_keep_its_iterates(name):
+    """The check of configurations relies on it: planning takes no PyTorch and cannot look."""
+    assert isinstance(solver_named(name, lr=0.1), KeepableSolver)

@@ -147,7 +147,6 @@ def set5():
 
 
 STAND_IN = {"data": {"test": "set5", "test_stand_in": "folder:mine"}}
-FASTER = {"evaluation": {"crop": 48}}
 
 
 @pytest.mark.parametrize("by", ["mirror", "forcerun", "deleted"])

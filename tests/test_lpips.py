@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from test_results import LABELS, PROVENANCE, diverge, evaluation
+from test_evaluations import LABELS, PROVENANCE, diverge, evaluation
 from test_workflow import Project
 
 from rglib.core.tensors import to_tensor, to_uint8

@@ -14,7 +14,7 @@ from rglib.data.images import write_png
 from rglib.data.manifest import Manifest
 from rglib.gpu import parcel
 from rglib.gpu.parcel import ParcelError, configuration, main, pack
-from rglib.gpu.quarter import Plan
+from rglib.gpu.quarter import Assignment
 from rglib.gpu.travel import MIB, States
 from rglib.plan.ablations import overlaid
 from rglib.plan.seeds import is_given
@@ -68,8 +68,8 @@ def test_a_parcel_holds_the_code_the_plan_a_network_and_images_as_they_are(photo
     for package in ("rglib", "benchmarks"):
         assert {str(path) for path in Path(package).rglob("*.py")} <= there
     assert {"weights/rerg_G.safetensors", "weights/settings.json"} <= there
-    plan = Plan.read(folder / "parcel.json")
-    assert [settings.name for settings in plan.stages] == STAGES
+    assignment = Assignment.read(folder / "parcel.json")
+    assert [settings.name for settings in assignment.stages] == STAGES
 
 
 def test_manifests_are_of_the_files_in_the_parcel(photographs, tmp_path, monkeypatch):

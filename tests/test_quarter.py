@@ -15,7 +15,7 @@ import yaml
 
 from rglib.core.networks import load_trainable
 from rglib.gpu import parcel, quarter
-from rglib.gpu.parcel import PRESENT, configuration, pack, plan_of
+from rglib.gpu.parcel import PRESENT, assignment_of, configuration, pack
 from rglib.gpu.travel import States, receive
 from rglib.plan.ablations import overlaid
 from rglib.training.stage import StageSettings
@@ -165,15 +165,15 @@ def test_what_one_quarter_begins_the_next_one_takes_up(project, bare, tmp_path):
 
 def test_the_stages_are_the_workflows_in_their_order(project):
     config = configuration([Path("config/gpu_quarter.yaml")])
-    plan = plan_of(config)
-    assert [settings.name for settings in plan.stages] == STAGES
-    assert plan.starts["rerg"] == {"P": ("mtdeq", "P"), "G": ("pnpreg", "G")}
-    assert plan.starts["score"] == {"G": ("denoiser", "P")}
-    rerg = plan.stages[-1]
+    assignment = assignment_of(config)
+    assert [settings.name for settings in assignment.stages] == STAGES
+    assert assignment.starts["rerg"] == {"P": ("mtdeq", "P"), "G": ("pnpreg", "G")}
+    assert assignment.starts["score"] == {"G": ("denoiser", "P")}
+    rerg = assignment.stages[-1]
     assert isinstance(rerg, StageSettings)
     assert rerg.shared["equilibrium"]["keep"]["batches"] == 64
     assert rerg.entry["budget"]["minutes"] == 3.5 and rerg.precision == "bfloat16"
-    for settings in plan.stages:
+    for settings in assignment.stages:
         recipe = quarter.factory.recipe(
             {**settings.entry, "log": settings.log}, settings.shared, seed=settings.seed
         )
@@ -181,7 +181,7 @@ def test_the_stages_are_the_workflows_in_their_order(project):
 
 
 def test_networks_go_on_as_long_as_a_training_needs_them(project, tmp_path):
-    plan, states = plan_of(tiny_config()), States(tmp_path)
+    assignment, states = assignment_of(tiny_config()), States(tmp_path)
 
     def is_there(stage, roles, finished):
         weights = {role: {} for role in roles}
@@ -189,7 +189,7 @@ def test_networks_go_on_as_long_as_a_training_needs_them(project, tmp_path):
 
     def needed(function):
         begun = [stage for stage in STAGES if states.card(stage)]
-        return {stage: "".join(function(plan, states, stage)) for stage in begun}
+        return {stage: "".join(function(assignment, states, stage)) for stage in begun}
 
     is_there("denoiser", "P", False)
     assert needed(quarter.needed_there) == {"denoiser": "P"}

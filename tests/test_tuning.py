@@ -134,6 +134,12 @@ def test_tasks_are_those_of_the_problems():
     assert all(task_of(problem) == kind.task for problem, kind in PROBLEMS.items())
 
 
+def test_a_problem_whose_task_does_not_show_is_named():
+    says = r"problems\.denoise: .* begin with completion, deblur, sr, or .* have a degradation"
+    with pytest.raises(ValueError, match=says):
+        task_of("denoise", {"lr": 0.1})
+
+
 def test_candidates_are_all_combinations_of_what_is_open():
     grid = {"lr": [0.1, 0.2], "s_255": [1, 2, 3]}
     both = list(candidates({"source": {"lr": "ours", "s_255": "tuned"}}, grid))

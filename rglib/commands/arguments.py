@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
+from rglib.plan.roles import SOLVERS
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -97,7 +99,7 @@ def _add_restore(commands: Commands) -> None:
     settings.add_argument("--iterations", type=int, metavar="N")
     settings.add_argument(
         "--solver",
-        choices=("adam", "semi_implicit"),
+        choices=SOLVERS,
         help="of gradient descent; semi_implicit needs a tenth of the iterations",
     )
     settings.add_argument("--lr", type=float, help="Adam's step on the image (gradient descent)")

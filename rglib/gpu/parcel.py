@@ -24,7 +24,7 @@ from rglib.data.datasets import DOWNLOADS, mirror_folders, resolve, without_leak
 from rglib.data.decoding import image_size
 from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import replacing
-from rglib.gpu.quarter import IMAGES, PLAN, RECORDS, STATES, TESTED, Plan, needed_there
+from rglib.gpu.quarter import ASSIGNMENT, IMAGES, RECORDS, STATES, TESTED, Assignment, needed_there
 from rglib.gpu.travel import MIB, States, TravelError, receive
 from rglib.plan.ablations import overlaid
 from rglib.plan.check import ConfigurationError, check
@@ -159,12 +159,12 @@ def pack(
     _check_imports(site)
     _copy_code(folder)
     _copy_networks(folder)
-    plan = plan_of(config)
+    assignment = assignment_of(config)
     if states:
-        _copy_states(States(states), plan, folder)
+        _copy_states(States(states), assignment, folder)
     (folder / STATES.folder).mkdir(exist_ok=True)
     write_settings(config, folder / STATES.folder / "settings.json")
-    plan.write(folder / PLAN)
+    assignment.write(folder / ASSIGNMENT)
     _copy_images(_spread(_manifests(config, "validation"), VALIDATION["images"]), folder)
     train = _manifests(config, "train")
     taken = _that_fit(train, limit - _bytes(folder))
@@ -172,7 +172,7 @@ def pack(
     return Parcel(_bytes(folder), _count(taken), _count(train))
 
 
-def plan_of(config: Config) -> Plan:
+def assignment_of(config: Config) -> Assignment:
     """What is to be trained, as the workflow would."""
     planned = Stages(expanded(config))
     used = [method["stage"] for method in config["methods"].values()]
@@ -188,7 +188,7 @@ def plan_of(config: Config) -> Plan:
     for method in config["methods"].values():
         used_roles.setdefault(method["stage"], []).append(ROLE[method["algorithm"]])
     crops = [settings.entry["budget"]["crop"] for settings in stages]
-    return Plan(
+    return Assignment(
         run=config["run"],
         stages=tuple(stages),
         starts=starts,
@@ -283,12 +283,12 @@ def _copy_networks(folder: Path) -> None:
         shutil.copyfile(shipped() / name, target / name)
 
 
-def _copy_states(states: States, plan: Plan, folder: Path) -> None:
+def _copy_states(states: States, assignment: Assignment, folder: Path) -> None:
     """The cards and histories of all trainings that have begun, and the weights that are needed."""
     target = folder / STATES.folder
     target.mkdir()
-    begun = [settings.name for settings in plan.stages if states.card(settings.name)]
-    weights = [states.weights(s, r) for s in begun for r in needed_there(plan, states, s)]
+    begun = [settings.name for settings in assignment.stages if states.card(settings.name)]
+    weights = [states.weights(s, r) for s in begun for r in needed_there(assignment, states, s)]
     told = [path for stage in begun for path in states.folder.glob(f"{stage}.*")]
     for path in (*weights, *told):
         shutil.copyfile(path, target / path.name)

@@ -61,7 +61,7 @@ from rglib.training.trainer import Interrupted
 LOGGER = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 
-PLAN = Path("parcel.json")  # all in the folder of the parcel
+ASSIGNMENT = Path("parcel.json")  # all in the folder of the parcel
 IMAGES = Path("images")
 STATES = States(Path("states"))
 RECORDS = Path("records")
@@ -86,7 +86,7 @@ ROUNDER, FURTHER = 10.0, 1.5
 
 
 @dataclass(frozen=True)
-class Plan:
+class Assignment:
     """What a parcel is for.
 
     Attributes:
@@ -113,28 +113,28 @@ class Plan:
             partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @staticmethod
-    def read(path: Path) -> Plan:
+    def read(path: Path) -> Assignment:
         """What `write` wrote."""
         content = json.loads(path.read_text())
         stages = tuple(StageSettings(**entry) for entry in content.pop("stages"))
-        return Plan(stages=stages, **content)
+        return Assignment(stages=stages, **content)
 
 
-def needed_there(plan: Plan, states: States, stage: str) -> list[str]:
+def needed_there(assignment: Assignment, states: States, stage: str) -> list[str]:
     """The roles of a stage whose weights further training takes: its own, or that of others."""
     card = states.card(stage)
     roles: list[str] = card["roles"]
     if not card["finished"]:
         return roles
-    ahead = [s.name for s in plan.stages if not states.card(s.name).get("finished")]
-    starts = [start for s in ahead for start in plan.starts[s].values()]
+    ahead = [s.name for s in assignment.stages if not states.card(s.name).get("finished")]
+    starts = [start for s in ahead for start in assignment.starts[s].values()]
     begun = {role for start, role in starts if start == stage}
     return [role for role in roles if role in begun]
 
 
-def needed_at_home(plan: Plan, states: States, stage: str) -> list[str]:
+def needed_at_home(assignment: Assignment, states: States, stage: str) -> list[str]:
     """Those, and the roles that methods restore with."""
-    there, used = needed_there(plan, states, stage), plan.used.get(stage, ())
+    there, used = needed_there(assignment, states, stage), assignment.used.get(stage, ())
     return [role for role in states.card(stage)["roles"] if role in there or role in used]
 
 
@@ -142,13 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do all parts, or one of them; 1 if the devices disagree."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    plan = Plan.read(PLAN)
+    assignment = Assignment.read(ASSIGNMENT)
     if options.device:
-        stages = tuple(replace(settings, device=options.device) for settings in plan.stages)
-        plan = replace(plan, stages=stages)
+        stages = tuple(replace(settings, device=options.device) for settings in assignment.stages)
+        assignment = replace(assignment, stages=stages)
     if options.part:
-        return _PARTS[options.part](plan, options)
-    return everything(plan, options)
+        return _PARTS[options.part](assignment, options)
+    return everything(assignment, options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -165,12 +165,12 @@ def parser() -> argparse.ArgumentParser:
 # --- all parts ------------------------------------------------------------------------------------
 
 
-def everything(plan: Plan, options: argparse.Namespace) -> int:
+def everything(assignment: Assignment, options: argparse.Namespace) -> int:
     """The parts in turn; what each has reached is packed after it."""
     end = time.monotonic() + 60 * options.minutes
     RECORDS.mkdir(exist_ok=True)
     (RECORDS / "trained.json").unlink(missing_ok=True)
-    build_stores(plan)
+    build_stores(assignment)
     before, ended = _recorded("parts.json", {}), {}
     for part in PARTS:
         if part in ONCE and before.get(part, "").startswith("done"):
@@ -178,17 +178,17 @@ def everything(plan: Plan, options: argparse.Namespace) -> int:
             continue
         left = end - time.monotonic()
         limit = left - LIMITS["validate"] if part == "train" else min(LIMITS[part], left)
-        ended[part] = _run(part, limit, plan, options) if limit > 0 else "no time left"
+        ended[part] = _run(part, limit, assignment, options) if limit > 0 else "no time left"
         _record("parts.json", ended)
-        pack(plan, options.out)
+        pack(assignment, options.out)
     print(summary(ended))
     return int(not ended["agree"].startswith("done"))
 
 
-def _run(part: str, seconds: float, plan: Plan, options: argparse.Namespace) -> str:
+def _run(part: str, seconds: float, assignment: Assignment, options: argparse.Namespace) -> str:
     """Run a part in a process of its own and say how it ended."""
     began = time.monotonic()
-    device = plan.stages[0].device
+    device = assignment.stages[0].device
     if part == "measure":
         only = ["--only", "updates", "--device", device, "--rounds", "3", "--out", str(RECORDS)]
         command = [sys.executable, "-m", "benchmarks", *only]
@@ -210,18 +210,18 @@ def _run(part: str, seconds: float, plan: Plan, options: argparse.Namespace) -> 
     return "done" if code == 0 else f"exit status {code} after {took}, see {part}.log"
 
 
-def build_stores(plan: Plan) -> None:
+def build_stores(assignment: Assignment) -> None:
     """Decode the images of the parcel, unless that was done before."""
     for split in ("train", "validation"):
         if (WORK / split / "store.json").exists():
             continue
         manifests = [Manifest.read(path) for path in sorted((IMAGES / split).glob("*.json"))]
-        build_store(manifests, WORK / split, min_size=plan.min_size)
+        build_store(manifests, WORK / split, min_size=assignment.min_size)
 
 
-def pack(plan: Plan, out: Path) -> None:
+def pack(assignment: Assignment, out: Path) -> None:
     """Write what goes home: what was trained in this quarter, the last first."""
-    stages = {stage: needed_at_home(plan, STATES, stage) for stage in reversed(_trained())}
+    stages = {stage: needed_at_home(assignment, STATES, stage) for stage in reversed(_trained())}
     left_out = send(STATES, stages, RECORDS, out)
     if left_out:
         LOGGER.warning("no room to take home: %s", ", ".join(left_out))
@@ -288,34 +288,34 @@ def _apart(x: Tensor, reference: Tensor) -> float:
     return float((x - reference).norm() / reference.norm())
 
 
-def agree(plan: Plan, options: argparse.Namespace) -> int:
+def agree(assignment: Assignment, options: argparse.Namespace) -> int:
     """Compare the device with the CPU; 1 if they are further apart than allowed.
 
     And if the time was up before everything was compared.
     """
     rows: list[dict[str, Any]] = []
-    for row in _comparisons(plan):
+    for row in _comparisons(assignment):
         rows.append(row)
-        _record("agree.json", {"machine": _machine(plan), "rows": rows})
+        _record("agree.json", {"machine": _machine(assignment), "rows": rows})
         if time.monotonic() > options.until:
             LOGGER.error("the time was up after %s", row["what"])
             return 1
     return int(not all(row["agrees"] for row in rows))
 
 
-def _comparisons(plan: Plan) -> Iterator[dict[str, Any]]:
-    device = device_named(plan.stages[0].device)
+def _comparisons(assignment: Assignment) -> Iterator[dict[str, Any]]:
+    device = device_named(assignment.stages[0].device)
     torch.backends.cudnn.allow_tf32 = False  # float32 is meant
     if device.type == "cuda":
-        for settings in plan.stages:
+        for settings in assignment.stages:
             yield _waits(settings)
-    cell = table_cell(plan, torch.float32, CPU)
+    cell = table_cell(assignment, torch.float32, CPU)
     for precision, arithmetic in PRECISIONS.items():
-        there = table_cell(plan, arithmetic, device)
+        there = table_cell(assignment, arithmetic, device)
         name = f"{TESTED}, {PROBLEM}: dB, from {cell:.3f}"
         yield _row(name, precision, abs(there - cell), ALLOWED_DB)
     x_hat = validation_batch(2, 64)
-    for step, settings in enumerate(plan.stages):  # each with a problem of its own
+    for step, settings in enumerate(assignment.stages):  # each with a problem of its own
         yield from _of_stage(settings, x_hat, step, device)
 
 
@@ -375,12 +375,12 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.empty(0).double(), *(t.cpu().double().flatten() for t in tensors)])
 
 
-def table_cell(plan: Plan, arithmetic: torch.dtype, device: torch.device) -> float:
+def table_cell(assignment: Assignment, arithmetic: torch.dtype, device: torch.device) -> float:
     """PSNR (dB) of the tested method on a crop, at a zero."""
     models = Models.open()
     size, weights = models.card(TESTED).network, models.weights(TESTED)
     G = load_trainable("G", weights, network=size, arithmetic=arithmetic)
-    method = restorer("gradient_descent", PROBLEM, for_inference(G, device), plan.config)
+    method = restorer("gradient_descent", PROBLEM, for_inference(G, device), assignment.config)
     seen = observe_image(PROBLEMS[PROBLEM], validation_batch(1, 96)).to(device)
     return psnr(method.restore(seen, lambda _: None), seen.x_hat).item()
 
@@ -405,26 +405,26 @@ def _waits(settings: StageSettings) -> dict[str, Any]:
 # --- train ----------------------------------------------------------------------------------------
 
 
-def train(plan: Plan, options: argparse.Namespace) -> int:
+def train(assignment: Assignment, options: argparse.Namespace) -> int:
     """Train the stages in their order until the time is up."""
     trained: list[str] = []
     torch.backends.cudnn.benchmark = True  # all batches of a stage have one shape
-    for settings in plan.stages:
+    for settings in assignment.stages:
         if STATES.card(settings.name).get("finished"):
             continue
         trained.append(settings.name)
-        finished = train_stage(as_measured(settings), plan, options, trained)
+        finished = train_stage(as_measured(settings), assignment, options, trained)
         if not finished:
             break
     return 0
 
 
 def train_stage(
-    settings: StageSettings, plan: Plan, options: argparse.Namespace, trained: list[str]
+    settings: StageSettings, assignment: Assignment, options: argparse.Namespace, trained: list[str]
 ) -> bool:
     """Train one stage from where it is; False if the time was up before its end."""
     card = STATES.card(settings.name)
-    files = files_of(settings, plan.starts[settings.name])
+    files = files_of(settings, assignment.starts[settings.name])
     run = trainer(settings, files)
     run.recipe = replace(run.recipe, checkpoint_seconds=CHECKPOINT_SECONDS)
     if card:
@@ -437,7 +437,7 @@ def train_stage(
     before = {"steps": card.get("steps", 0), "seconds": card.get("seconds", 0.0)}
 
     def keep() -> None:
-        now = card_of(run, settings, files).to_dict() | {"device": _machine(plan)}
+        now = card_of(run, settings, files).to_dict() | {"device": _machine(assignment)}
         quarter = {
             "machine": now["device"],
             "steps": run.step - before["steps"],
@@ -450,7 +450,7 @@ def train_stage(
         content = {**now, **told, "quarters": quarters}
         STATES.write(settings.name, run.result(), card=content, history=run.history)
         _record("trained.json", trained)
-        pack(plan, options.out)
+        pack(assignment, options.out)
 
     run.saved = keep
     run.deadline = options.until
@@ -486,8 +486,8 @@ def files_of(settings: StageSettings, starts: Mapping[str, Sequence[str]]) -> St
     )
 
 
-def _machine(plan: Plan) -> str:
-    device = device_named(plan.stages[0].device)
+def _machine(assignment: Assignment) -> str:
+    device = device_named(assignment.stages[0].device)
     card = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
     return f"{card}{machine()}, torch {torch.__version__}"
 
@@ -495,18 +495,18 @@ def _machine(plan: Plan) -> str:
 # --- validate -------------------------------------------------------------------------------------
 
 
-def validate(plan: Plan, options: argparse.Namespace) -> int:
+def validate(assignment: Assignment, options: argparse.Namespace) -> int:
     """PSNR of what was trained: of each P as a denoiser, then of each G at the zeros.
 
     The last stage comes first.
     """
-    device = device_named(plan.stages[0].device)
+    device = device_named(assignment.stages[0].device)
     cards = {stage: STATES.card(stage) for stage in reversed(_trained())}
     found: dict[str, dict[str, Any]] = {
         stage: {"steps": card["steps"], "minutes": card["minutes_trained"]}
         for stage, card in cards.items()
     }
-    by_name = {settings.name: settings for settings in plan.stages}
+    by_name = {settings.name: settings for settings in assignment.stages}
     for role, figures in (("P", denoised), ("G", at_zeros)):
         for stage in (stage for stage, card in cards.items() if role in card["roles"]):
             if time.monotonic() > options.until:
@@ -519,27 +519,27 @@ def validate(plan: Plan, options: argparse.Namespace) -> int:
                 device=device,
                 precision=settings.precision,
             )
-            found[stage][role] = figures(network, plan, device)
+            found[stage][role] = figures(network, assignment, device)
             _record("validation.json", found)
     return 0
 
 
-def denoised(P: torch.nn.Module, plan: Plan, device: torch.device) -> dict[str, float]:
+def denoised(P: torch.nn.Module, assignment: Assignment, device: torch.device) -> dict[str, float]:
     """Mean PSNR (dB) over validation crops at each level of noise."""
-    batch = validation_batch(plan.validation["images"], plan.validation["denoising_crop"])
-    images = batch.split(1)
+    validation = assignment.validation
+    images = validation_batch(validation["images"], validation["denoising_crop"]).split(1)
     values = {level: denoising_psnr(P, images, level, device=device) for level in LEVELS}
     return {f"psnr_{level}_db": sum(of) / len(of) for level, of in values.items()}
 
 
-def at_zeros(G: torch.nn.Module, plan: Plan, device: torch.device) -> dict[str, float]:
+def at_zeros(G: torch.nn.Module, assignment: Assignment, device: torch.device) -> dict[str, float]:
     """PSNR (dB) at the zeros by problem, and in the mean."""
-    images = validation_batch(plan.validation["images"], plan.validation["crop"])
+    images = validation_batch(assignment.validation["images"], assignment.validation["crop"])
     reached = psnr_at_zeros(
         G,
         [GroundTruth(str(i), x_hat) for i, x_hat in enumerate(images.split(1))],
-        config=plan.config,
-        distribution=TrainingDistribution.of(plan.config["training_problems"]),
+        config=assignment.config,
+        distribution=TrainingDistribution.of(assignment.config["training_problems"]),
         draws=0,
         device=device,
     )

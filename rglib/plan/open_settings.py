@@ -29,10 +29,19 @@ def task_of(problem_id: str, entry: Config | None = None) -> str:
     """The entry of ``admm`` for a problem: completion, deblurring or super_resolution.
 
     ``entry`` is that of a problem of your own, which says itself.
+
+    Raises:
+        ValueError: no problem of the paper begins like this, and there is no such entry.
     """
     if entry and "degradation" in entry:
         return str(make(entry["degradation"], entry.get("options", {}), given={}).task)
-    return next(task for start, task in paper.TASKS.items() if problem_id.startswith(start))
+    for start, task in paper.TASKS.items():
+        if problem_id.startswith(start):
+            return task
+    raise ValueError(
+        f"problems.{problem_id}: what task this is does not show: its name must begin with "
+        f"{', '.join(paper.TASKS)}, or its entry have a degradation"
+    )
 
 
 def targets(config: Config) -> dict[str, str]:

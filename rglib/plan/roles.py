@@ -1,4 +1,4 @@
-"""The two networks, P and G, and what each objective learns, uses and reads. No PyTorch here."""
+"""The two networks, P and G, what objectives do with them, and solvers. No PyTorch here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rglib.extensions import is_own, load, parameters
+
+Config = Mapping[str, Any]
+
 ROLES = ("P", "G")
 ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
+SOLVERS = ("adam", "semi_implicit")  # of gradient descent, those in rglib.core.fixed_point
 
 INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage
 
@@ -67,3 +72,33 @@ OBJECTIVES = {  # by their names in the configuration
     "pnpreg": PNPREG,
     "equilibrium": EQUILIBRIUM,
 }
+
+
+def learned_roles(stage: Config) -> list[str]:
+    """The roles that a stage (its entry under ``stages``) trains: `learns` of its objective."""
+    if is_own(stage["objective"]):
+        return list(declared(stage["objective"], "learns"))
+    return list(OBJECTIVES[stage["objective"]].learned(stage["options"]))
+
+
+def used_roles(stage: Config) -> list[str]:
+    """The roles that a stage needs and leaves as they are: `uses` of its objective."""
+    if is_own(stage["objective"]):
+        return list(declared(stage["objective"], "uses"))
+    return list(OBJECTIVES[stage["objective"]].uses)
+
+
+def sections_of(stage: Config) -> list[str]:
+    """The sections that a stage's objective reads beside its options.
+
+    An objective of your own reads those that it has parameters for.
+    """
+    if is_own(stage["objective"]):
+        return sorted(parameters(load(stage["objective"])) & set(SECTIONS))
+    return list(OBJECTIVES[stage["objective"]].sections)
+
+
+def declared(reference: str, what: str) -> tuple[str, ...]:
+    """What the class of an objective says in ``learns`` or ``uses``, the same for any options."""
+    value = getattr(load(reference), what, ())
+    return tuple(value) if isinstance(value, tuple | list) else ()

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from os.path import dirname, exists, join
 from typing import Any
 
-from rglib.plan.check import learned_roles, sections_of
-from rglib.plan.roles import start_of
+from rglib.plan.roles import learned_roles, sections_of, start_of
 from rglib.plan.seeds import is_given
 
 Config = Mapping[str, Any]

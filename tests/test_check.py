@@ -14,8 +14,9 @@ from jsonschema import Draft202012Validator
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
-from rglib.plan import check as validation
-from rglib.plan.check import ConfigurationError, check, dotted
+from rglib.plan.check import ConfigurationError, check
+from rglib.plan.mistakes import dotted
+from rglib.plan.roles import learned_roles
 from rglib.report.evaluations import paper_tables
 from rglib.training import factory
 from rglib.training.objectives.equilibrium import Equilibrium
@@ -127,7 +128,7 @@ def test_the_problems_are_those_of_the_paper():
 def test_learned_roles_are_the_objectives(name):
     entry = DEFAULT["stages"][name]
     objective = factory.objective(entry["objective"], entry["options"], DEFAULT)
-    assert validation.learned_roles(entry) == list(objective.learns)
+    assert learned_roles(entry) == list(objective.learns)
 
 
 @pytest.mark.parametrize("link", [None, 0.1])
@@ -140,7 +141,7 @@ def test_learned_roles_at_fixed_points(link, forward_backward, gradient_descent)
         "gradient_descent": gradient_descent,
     }
     entry = {"objective": "equilibrium", "options": options}
-    assert validation.learned_roles(entry) == list(Equilibrium(**options).learns)
+    assert learned_roles(entry) == list(Equilibrium(**options).learns)
 
 
 # --- one mistake, one line ------------------------------------------------------------------------

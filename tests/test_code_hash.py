@@ -444,13 +444,8 @@ def test_every_function_that_a_job_executes_is_in_its_hash(tmp_path):
     project.configure(reduced)
     seen = tmp_path / "seen"
     seen.mkdir()
-    for targets in (
-        ["tune", "work/test/overfit/denoiser.json"],
-        ["bound", "acceleration", "symmetry"],
-        ["all"],
-    ):
-        project.snakemake(*targets, traced=seen)
-    project.snakemake("ablations", traced=seen)
+    studies = ("tune", "bound", "acceleration", "symmetry", "ablations")
+    project.snakemake("all", *studies, "work/test/overfit/denoiser.json", traced=seen)
     weights = {"P": {"file": "work/test/models/denoiser/P.safetensors"}}
     given = {"run": "given", "init": "weights", "weights": {"denoiser": weights}}
     project.snakemake("work/given/models/denoiser/card.json", overlay=given, traced=seen)

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_stages import files, settings_of, store  # noqa: F401 (fixtures)
-from test_training import Noise, PowerCut, Sometimes, cut_at
-from test_validation import SCHEMA, edited, mistakes
+from test_check import SCHEMA, edited, mistakes
+from test_stage import files, settings_of, store  # noqa: F401 (fixtures)
+from test_trainer import Noise, PowerCut, Sometimes, cut_at
 from test_workflow import LIMIT, Project, wait_for
 from torch import multiprocessing
 
