@@ -88,7 +88,10 @@ def lpips_markdown(
     rows = []
     for problem in dict.fromkeys(summary["problem_id"]):
         for _, row in summary[summary["problem_id"] == problem].iterrows():
-            values = [_cell(row[name], best.at[problem, name], DECIMALS[name]) for name in DECIMALS]
+            values = [
+                _cell(row[name], decimals, best=bool(row[name] == best.at[problem, name]))
+                for name, decimals in DECIMALS.items()
+            ]
             failed = failures(row)
             name = labels[row["method"]]
             rows.append([problem_title(problem), name, *([failed] * 3 if failed else values)])
@@ -105,8 +108,6 @@ def lpips_markdown(
     )
 
 
-def _cell(value: float, best: float, decimals: int) -> str:
-    if math.isnan(value):
-        return ""
-    text = f"{value:.{decimals}f}"
-    return f"**{text}**" if value == best else text
+def _cell(value: float, decimals: int, *, best: bool) -> str:
+    text = "" if math.isnan(value) else f"{value:.{decimals}f}"
+    return f"**{text}**" if best else text
