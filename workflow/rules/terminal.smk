@@ -56,7 +56,6 @@ if workflow.is_main_process:
 onsuccess:
     for board in BOARDS:
         board.close()
-
     # here, as every job reads this file and pandas is slow
     from rglib.report.headline import headline
 
