@@ -405,8 +405,8 @@ def compared(rows: pd.DataFrame, labels: Mapping[str, str], provenance: Provenan
     differences = shared["psnr_db"] - shared["paper_psnr_db"]
     of_method = differences.groupby(shared["method"]).mean()
     worst, best = (
-        f"{above_or_below(of_method[method])} ({labels[str(method)]})"
-        for method in (of_method.idxmin(), of_method.idxmax())
+        f"{above_or_below(of_method[method])} ({labels[method]})"
+        for method in (str(of_method.idxmin()), str(of_method.idxmax()))
     )
     return (
         f"{subject}: {above_or_below(differences.mean())} the paper's mean PSNR, "
