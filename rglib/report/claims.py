@@ -543,7 +543,7 @@ def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:
     return "\n\n".join([*parts, footnotes(departures_elsewhere(provenance))]) + "\n"
 
 
-def said_of_claims(holds: Sequence[str]) -> str:
+def said_of_claims(holds: pd.Series) -> str:
     """How many claims hold: ``7 of 9 hold, 2 do not``; of ``yes``, ``no`` and others."""
     count = Counter(holds)
     said = f"{count['yes']} of {len(holds)} hold, {count['no']} do not"
