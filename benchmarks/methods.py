@@ -76,18 +76,19 @@ def in_a_process(method: str, *, models: Path | None, side: int, threads: int) -
 
 def markdown(table: pd.DataFrame, *, said: str) -> str:
     """A row for each method: mean PSNR by problem, seconds for a photograph, and memory."""
-    of_problem = table.pivot_table("psnr_db", "method", "problem_id", sort=False)
+    found = table.groupby(["method", "problem_id"], sort=False)["psnr_db"].mean().unstack()
+    of_problem = found[list(dict.fromkeys(table["problem_id"]))]
     of_method = table.groupby("method")
     seconds, memory = of_method["seconds"].mean(), of_method["memory_mb"].max()
     best = of_problem.round(2).max()
     rows = [
         [
             method,
-            *(_marked(value, best[problem]) for problem, value in of_problem.loc[method].items()),
+            *(_marked(of_problem[id][method], best[id]) for id in map(str, of_problem)),
             f"{seconds[method]:.1f}",
             f"{memory[method]:.0f}",
         ]
-        for method in map(str, of_problem.index)
+        for method in dict.fromkeys(table["method"])
     ]
     header = ["PSNR (dB)", *of_problem, "seconds", "memory (MB)"]
     alignment = ["left", *["right"] * (len(header) - 1)]
