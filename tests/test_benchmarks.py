@@ -267,9 +267,12 @@ def test_which_method_for_what_marks_the_best_of_each_problem():
     ]
     table = pd.DataFrame(rows, columns=methods.COLUMNS)
     table.loc[table.method + table.problem_id == "rergdeblur_s1.6", "psnr_db"] = 31.5
-    text = methods.markdown(table, said="S.")
-    assert "| mtdeq      |      **30.00** |         31.00 |       2.0 |           400 |" in text
-    assert "| rerg       |          29.00 |     **31.50** |      20.0 |           600 |" in text
+    lines = methods.markdown(table, said="S.").splitlines()
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:3] != "|:-"
+    ]
+    assert ["mtdeq", "**30.00**", "31.00", "2.0", "400"] in cells
+    assert ["rerg", "29.00", "**31.50**", "20.0", "600"] in cells
 
 
 @pytest.mark.slow
