@@ -1,5 +1,8 @@
 # The benchmark of regularizing gradients: from data sets to tables. See README.md.
 #   snakemake --cores 8 tables        snakemake results/fig2.pdf        snakemake --cores 8
+import sys
+from pathlib import Path
+
 import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
@@ -7,6 +10,7 @@ from snakemake.utils import min_version
 from rglib.plan.ablations import overlaid
 from rglib.files import check_writable
 from rglib.plan.check import ConfigurationError, check
+from rglib.records.earlier import EARLIER, set_aside
 
 min_version("9.14")
 
@@ -33,6 +37,15 @@ onstart:
         check_writable(["results", RUN, "work/data"])
     except PermissionError as reason:
         raise WorkflowError(str(reason)) from None
+    open_board()
+    written = [path for job in workflow.dag.needrun_jobs() for path in job.output]
+    if any(Path(path).parts[0] == "results" for path in written):
+        for other, count in set_aside(Path("results"), run=config["run"]).items():
+            print(
+                f"results/ had {count} results of the run {other}: they are now in "
+                f"results/{EARLIER}/{other}/, to make room for those of {config['run']}.",
+                file=sys.stderr,
+            )
 
 
 wildcard_constraints:

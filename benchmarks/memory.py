@@ -58,16 +58,21 @@ def _in_a_process(what: str, iterations: int, setup: Setup) -> float:
 
 
 def peak(what: str, iterations: int, device: torch.device) -> float:
-    """Run it, and say how much memory this process has had at most, MB.
-
-    Not by getrusage, which on Linux begins with what the parent had.
-    """
+    """Run it, and say how much memory this process has had at most, MB."""
     if what == "evaluation":
         _evaluate(iterations, device)
     else:
         _train(iterations, device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    return resident_peak()
+
+
+def resident_peak() -> float:
+    """The most memory that this process has had, MB.
+
+    Not by getrusage, which on Linux begins with what the parent had.
+    """
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 

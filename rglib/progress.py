@@ -1,5 +1,8 @@
 """Progress of long work: a bar on a terminal with the time left, lines in a log.
 
+Jobs that run side by side share a terminal: where `BARS` names a folder, each writes its bar into a
+file there, and the `Board` of the process that started them draws all, one below the other.
+
 Nothing here moves a number: a change of this module makes no result stale, see
 `rglib.records.code_hash.MODULES_WITHOUT_NUMBERS`.
 """
@@ -8,9 +11,14 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import shutil
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from time import monotonic
 from typing import NoReturn, Protocol
 
@@ -21,6 +29,9 @@ LOGGER = logging.getLogger(__name__)
 INTERVAL = 30.0  # seconds between two lines of a log
 LINE = "{desc}: {unit} {n_fmt} of {total_fmt}{postfix}, {remaining} left"
 LINE_WITHOUT_TOTAL = "{desc}: {unit} {n_fmt}{postfix}, {elapsed} so far"
+BARS = "RGLIB_BARS"  # the variable with the folder of a board, for the jobs it shows
+REDRAWN = 0.5  # seconds between two looks at a bar
+ROOM = 0.3  # seconds that bars stay away for what another thread has to say
 BYTE, PIXEL = "byte", "pixel"  # units that are told in thousands and millions
 
 
@@ -50,9 +61,10 @@ def progress(
     Yields:
         The function to call when something is done.
     """
-    where = sys.stderr if shown and sys.stderr.isatty() else _Nowhere()
+    board = os.environ.get(BARS) if shown else None
+    where = sys.stderr if shown and not board and sys.stderr.isatty() else _Nowhere()
     line = LINE_WITHOUT_TOTAL if total is None else LINE
-    said = monotonic()
+    said = drawn = monotonic()
     bar: tqdm[NoReturn] = tqdm(
         desc=what,
         total=total,
@@ -62,17 +74,94 @@ def progress(
         file=where,
     )
 
+    file = Path(board, f"{os.getpid()}-{id(bar)}") if board else None
+
+    def draw() -> None:
+        if file:
+            columns = shutil.get_terminal_size().columns
+            text = bar.format_meter(**{**bar.format_dict, "ncols": columns - 1})
+            with suppress(OSError):  # no job fails for a bar; the board may be on another machine
+                partial = file.with_name(f".{file.name}")
+                partial.write_text(text, encoding="utf-8")
+                os.replace(partial, file)
+
     def advance(n: int = 1, *, note: str | None = None) -> None:
-        nonlocal said
+        nonlocal said, drawn
         if note is not None:
             bar.set_postfix_str(note, refresh=False)
         bar.update(n)
+        if monotonic() - drawn >= REDRAWN:
+            drawn = monotonic()
+            draw()
         if shown and monotonic() - said >= INTERVAL:
             said = monotonic()
             LOGGER.info("%s", bar.format_meter(**{**bar.format_dict, "bar_format": line}))
 
-    with bar:
-        yield advance
+    draw()
+    try:
+        with bar:
+            yield advance
+    finally:
+        if file:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+class Board:
+    """Draws the bars of jobs, one below the other, on stderr, which is a terminal.
+
+    Attributes:
+        folder: of the files that the jobs write their bars into; jobs find it by `BARS`.
+    """
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rglib-bars-"))
+        self._lines: dict[str, tqdm[NoReturn]] = {}
+        self._away_until = 0.0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._draw_on, daemon=True)
+        self._thread.start()
+
+    def make_room(self) -> None:
+        """Take the bars away for a moment, so that a line can be written in their place."""
+        with self._lock:
+            for line in self._lines.values():
+                line.clear()
+            self._away_until = monotonic() + ROOM
+
+    def close(self) -> None:
+        """Take the bars away for good, and the folder."""
+        self._ended.set()
+        self._thread.join()
+        with self._lock:
+            self._drop(set(self._lines))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def draw(self) -> None:
+        """Draw the bars as they are now, and drop those of jobs that have ended."""
+        with self._lock:
+            if monotonic() < self._away_until:
+                return
+            texts = {}
+            for file in sorted(self.folder.glob("[!.]*")):
+                with suppress(OSError):
+                    texts[file.name] = file.read_text(encoding="utf-8")
+            self._drop(self._lines.keys() - texts.keys())
+            for name, text in texts.items():
+                if name not in self._lines:
+                    self._lines[name] = tqdm(
+                        bar_format="{desc}", leave=False, file=sys.stderr, dynamic_ncols=True
+                    )
+                self._lines[name].set_description_str(text)
+
+    def _draw_on(self) -> None:
+        while not self._ended.wait(REDRAWN):
+            self.draw()
+
+    def _drop(self, names: set[str]) -> None:
+        for name in names:
+            self._lines.pop(name).close()
 
 
 class _Nowhere(io.TextIOBase):

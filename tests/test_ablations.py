@@ -358,7 +358,7 @@ def test_the_readable_table(table):
     assert ["28.75", "0.9000", "−0.25", "+0.50", "−1.00"] in map(
         lambda line: cells_of(line)[2:], text.split("\n")
     )
-    assert "diverged" in text and "STAND-IN" in text and "Run r, configuration" in text
+    assert "diverged" in text and "STAND-IN" in text and "Run r, seed 0" in text
 
 
 def cells_of(line):

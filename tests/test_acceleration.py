@@ -14,7 +14,7 @@ import torch
 import yaml
 from matplotlib.text import Text
 from PIL import Image
-from toys import toy_provenance
+from toys import LONG_FOOT, check_layout, toy_provenance
 
 from rglib.core.fixed_point import solver_named
 from rglib.core.maps import RegularizedGradient
@@ -30,6 +30,7 @@ from rglib.plan.names import copy_name
 from rglib.plan.variants import expanded
 from rglib.records.provenance import configuration_hash
 from rglib.report.acceleration import (
+    AIM_CALLS,
     acceleration_figure,
     acceleration_markdown,
     acceleration_table,
@@ -466,12 +467,14 @@ def test_a_panel_for_each_problem_a_colour_for_each_method_and_dashes_for_adam(o
 def test_the_figure_is_as_wide_as_the_text_and_its_letters_stay_within():
     table = full_table(paper_problems())
     figure = acceleration_figure(table, labels=LABELS, crop=64, provenance=PROVENANCE)
-    foot = figure.texts[-1]
+    foot = figure.texts[0]
     sizes = {text.get_fontsize() for text in figure.findobj(Text) if text is not foot}
     assert sizes == {8, 9} and foot.get_fontsize() == FOOT_SIZE
-    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert width * 2.54 == pytest.approx(15.8)
-    assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
+    assert figure.get_size_inches()[0] * 2.54 == pytest.approx(15.8)
+    check_layout(figure, foot_lines=1)
+    longer = acceleration_figure(table, labels=LABELS, crop=64, provenance=LONG_FOOT)
+    check_layout(longer, foot_lines=2)
+    assert longer.legends[0].get_texts()[-1].get_text() == f"{AIM_CALLS} calls"  # the grey line
 
 
 def test_a_curve_that_falls_out_leaves_its_panel_as_it_is():
@@ -488,4 +491,4 @@ def test_the_foot_names_a_stand_in():
     table = a_table(adam=[10, 20], semi_implicit=[10, 20])
     provenance = replace(PROVENANCE, stand_in_for="Set5")
     figure = acceleration_figure(table, labels=LABELS, crop=64, provenance=provenance)
-    assert "STAND-IN" in figure.texts[-1].get_text()
+    assert "STAND-IN" in figure.texts[0].get_text()

@@ -1,5 +1,6 @@
 """That benchmarks compare what computes the same, and write what they say. Never a time."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+import rglib
 from benchmarks import __main__ as command
-from benchmarks import convolutions, evaluation, memory, plain, solvers, training, updates
+from benchmarks import convolutions, evaluation, memory, methods, plain, solvers, training, updates
 from benchmarks.convolutions import flops
 from benchmarks.subjects import Case, Setup, frozen, middle, network, shipped_size
 from benchmarks.table import Row, as_markdown
@@ -18,7 +20,10 @@ from benchmarks.timing import Measured, Spread, Time, in_turns, rate, ratio, sec
 from rglib.core.algorithms import GradientDescent
 from rglib.core.fixed_point import Adam
 from rglib.core.metrics import psnr, ssim
-from rglib.core.problems import observe_test_image
+from rglib.core.problems import PROBLEMS, observe_image, observe_test_image
+from rglib.core.tensors import centre, to_tensor
+from rglib.data.datasets import resolve
+from rglib.data.images import read_listed
 
 CPU = torch.device("cpu")
 SIZE = shipped_size()
@@ -237,6 +242,37 @@ def test_an_unknown_section_is_refused_with_those_there_are(capsys):
 def test_what_was_not_measured_is_said():
     page = as_markdown([Row("training", "deepinv / rglib", "RG1", note=training.NOT_INSTALLED)], {})
     assert "not measured: deepinv is not installed" in page
+
+
+def test_which_method_for_what_has_the_psnr_that_a_restoration_has(tmp_path, capsys):
+    methods.main(["--method", "gauss", "--side", "48"])
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert tuple(table) == methods.COLUMNS
+    assert len(table) == len(methods.KINDS) * methods.PHOTOGRAPHS
+    found = resolve(methods.DATASET, mirrors=[], data_dir=tmp_path, offline=True)
+    pixels = centre(to_tensor(read_listed(found.images[1])), 48)
+    seen = observe_image(PROBLEMS["sr2_bicubic_n0.01"], pixels)
+    x = rglib.load("gauss").restore(seen.y, "sr2_bicubic_n0.01")
+    row = table[(table.problem_id == "sr2_bicubic_n0.01") & (table.image == found.images[1].name)]
+    assert row.psnr_db.item() == pytest.approx(psnr(x, seen.x_hat).item(), abs=1e-3)
+    assert (table.seconds > 0).all() and (table.memory_mb > 50).all()
+
+
+def test_which_method_for_what_marks_the_best_of_each_problem():
+    rows = [
+        (method, problem, image, level + shift, seconds, memory)
+        for method, level, seconds, memory in (("mtdeq", 30.0, 2.0, 400), ("rerg", 29.0, 20.0, 600))
+        for problem, shift in (("completion80", 0.0), ("deblur_s1.6", 1.0))
+        for image in ("one", "two")
+    ]
+    table = pd.DataFrame(rows, columns=methods.COLUMNS)
+    table.loc[table.method + table.problem_id == "rergdeblur_s1.6", "psnr_db"] = 31.5
+    lines = methods.markdown(table, said="S.").splitlines()
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:3] != "|:-"
+    ]
+    assert ["mtdeq", "**30.00**", "31.00", "2.0", "400"] in cells
+    assert ["rerg", "29.00", "**31.50**", "20.0", "600"] in cells
 
 
 @pytest.mark.slow

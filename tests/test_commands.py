@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -599,9 +600,21 @@ def test_models_are_listed_with_their_size_and_what_is_missing(run, tiny_models,
         assert re.search(rf"^{method} .*4-6-8-8, blocks 1 +elsewhere$", said, re.M)
     assert all(problem in said for problem in PROBLEMS)
     shipped = done(run("models"))
-    assert re.search(r"^pnpreg .* G, \S+, blocks \d+ +\d+ steps on \d+ images$", shipped, re.M)
+    assert re.search(r"^pnpreg .* G, \S+, blocks \d+ +[\d,]+ steps on \d+ images$", shipped, re.M)
 
 
 def test_a_missing_network_is_said_to_be(run, tiny_models, tmp_path):
     (tmp_path / "settings.json").write_bytes((tiny_models / "settings.json").read_bytes())
     assert done(run(f"models --models {tmp_path}")).count(" missing") == 6
+
+
+def test_models_adds_up_the_steps_of_all_stages_on_the_way(run, tiny_models, tmp_path):
+    folder = tmp_path / "models"
+    shutil.copytree(tiny_models, folder)
+    card = {"stage": "rerg", "network": {"widths": [4, 6, 8, 8], "blocks": 1}}
+    before = {"rerg_first": {"steps": 1000, "batch": 4, "crop": 96}}
+    (folder / "rerg.card.json").write_text(
+        json.dumps(card | {"steps": 400, "images": 663, "before": before})
+    )
+    said = done(run(f"models --models {folder}"))
+    assert re.search(r"^rerg .* 1,400 steps on 663 images$", said, re.M)

@@ -38,6 +38,7 @@ from rglib.report.evaluations import (
 LABELS = dict(paper.METHODS)
 IMAGES = ("one", "two")
 PROVENANCE = toy_provenance("Embedded_100%")
+SET5 = toy_provenance(paper.TEST_SET, stand_in_for=None)
 
 
 def evaluation(method, problems=None, *, seed=0, **changes):
@@ -150,7 +151,7 @@ def test_an_added_method_has_no_published_value(read):
         summary.reset_index(),
         table=1,
         labels={"rerg": "RERG", "new": "New_1"},
-        provenance=PROVENANCE,
+        provenance=SET5,
     )
     assert text.count("New_1") == 3 and "nan" not in text
 
@@ -172,7 +173,7 @@ def test_markdown_marks_the_best_of_ours_only(read):
     frames = [evaluation("rerg"), evaluation("rg1")]
     frames[0]["psnr_db"] += 10  # ours, far above the paper's
     summary = summarise(read(*frames, methods=["rerg", "rg1"]))
-    text = markdown_table(summary, table=1, labels=LABELS, provenance=PROVENANCE)
+    text = markdown_table(summary, table=1, labels=LABELS, provenance=SET5)
     ours, rest = text.split("*the paper*")
     assert "| RERG | **40.29** \\| 0.894 | **36.86** \\| 0.830 |" in ours
     assert "| RG1 | 30.58 \\| **0.899** | 27.18 \\| **0.837** |" in ours
@@ -214,7 +215,7 @@ def test_latex_is_escaped_and_balanced(read):
     labels = LABELS | {"rerg": r"R&D_100%#$\{~^"}
     text = latex_table(summary, table=2, labels=labels, provenance=PROVENANCE)
     escaped = r"R\&D\_100\%\#\$\textbackslash{}\{\textasciitilde{}\textasciicircum{} & "
-    assert text.count(escaped) == 2 * 3  # two blocks of ours, the paper, the difference
+    assert text.count(escaped) == 2 * 2  # two blocks of ours and the paper
     assert r"Embedded\_100\%" in text
     plain = text.replace(r"\{", "").replace(r"\}", "").replace(r"\$", "")
     assert plain.count("{") == plain.count("}") and plain.count("$") % 2 == 0
@@ -239,6 +240,48 @@ def test_every_file_names_the_stand_in(read, tmp_path):
     assert [c["name"] for c in metadata["tableSchema"]["columns"]] == TABLE_COLUMNS
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == ",".join(TABLE_COLUMNS)
     assert sorted(p.name for p in tmp_path.glob("t.*")) == ["t.csv", "t.csv-metadata.json"]
+
+
+def test_the_first_sentence_says_what_was_compared_and_what_came_of_it(read):
+    frames = [evaluation("rerg"), evaluation("rg1")]
+    frames[0]["psnr_db"] -= 1.5
+    frames[1]["psnr_db"] += 0.25
+    summary = summarise(read(*frames, methods=["rerg", "rg1"]))
+    said = (
+        "2 methods on 4 problems, on Set5: 0.62 dB below the paper's mean PSNR, from 1.50 dB below "
+        "(RERG) to 0.25 dB above (RG1)."
+    )
+    markdown = markdown_table(summary, table=1, labels=LABELS, provenance=SET5)
+    assert markdown.splitlines()[2] == f"**{said}**"
+    assert said in latex_table(summary, table=1, labels=LABELS, provenance=SET5)
+    frames[0] = diverge(frames[0], "completion90", "two")
+    summary = summarise(read(*frames, methods=["rerg", "rg1"]))
+    text = markdown_table(summary, table=1, labels=LABELS, provenance=SET5)
+    assert "no mean, as restorations diverged in 1 of 8 cells" in text.splitlines()[2]
+
+
+@pytest.mark.parametrize("layout", [markdown_table, latex_table])
+@pytest.mark.parametrize("title", ["Embedded", "Set5 (left out: bird.png)"])
+def test_on_other_images_there_is_no_difference_from_the_paper(read, layout, title):
+    summary = summarise(read(*all_methods()))
+    other = toy_provenance(title, stand_in_for=None)
+    for table in (1, 2):
+        text = layout(summary, table=table, labels=LABELS, provenance=other)
+        assert "difference" not in text and "not compared with the paper's" in text
+        assert not re.search(r"[+\N{MINUS SIGN}]\d|\$-\$\d", text)
+        assert layout(summary, table=table, labels=LABELS, provenance=SET5).count("+0.00") > 0
+
+
+def test_how_the_run_is_unlike_the_paper_is_said_below_the_first_table_alone(read):
+    summary = summarise(read(*all_methods()))
+    first, second = (
+        markdown_table(summary, table=table, labels=LABELS, provenance=PROVENANCE)
+        for table in (1, 2)
+    )
+    assert first.count("FEWER ITERATIONS") == 1 and "SMALLER NETWORK" in first
+    assert "FEWER ITERATIONS" not in second and "below table 1 (table1.md)" in second
+    for text in (first, second):
+        assert "Unlike the paper: stand-in test set, fewer iterations, smaller network" in text
 
 
 def test_every_column_is_described():
@@ -268,7 +311,7 @@ def test_several_seeds_have_their_mean_and_standard_deviation(read):
 
 def test_a_table_of_several_seeds_says_the_spread_and_where_there_is_none(read):
     summary = summarise(read(*of_seeds(0, 2), methods={"rerg": [0, 2], "mtdeq": [0]}))
-    provenance = replace(PROVENANCE, seeds=(0, 2))
+    provenance = replace(SET5, seeds=(0, 2))
     text = markdown_table(summary, table=1, labels=LABELS, provenance=provenance)
     assert "± is the standard deviation over 2 seeds" in text and "seeds 0, 2" in text
     ours, rest = text.split("*the paper*")

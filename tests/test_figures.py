@@ -14,7 +14,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab, xyz2lab
 from skimage.color.colorconv import xyz_from_rgb
 from test_workflow import Project
-from toys import toy_provenance
+from toys import LONG_FOOT, check_layout, toy_provenance
 
 from rglib.plan.plan import Plan
 from rglib.report.evaluations import CONVERGENCE_COLUMNS, RESULT_COLUMNS, ResultsError
@@ -142,15 +142,18 @@ def test_figures_have_the_papers_widths_and_embed_their_fonts(tmp_path, images):
         assert ("/Subtype /Image" in text) == (figure is one)  # lines are vectors
 
 
-def test_letters_are_of_8_and_9_points_and_stay_within(images):
-    two = fig2(curves(), labels=LABELS, provenance=PROVENANCE)
-    one = fig1(results(), images=images, labels=LABELS, provenance=PROVENANCE)
-    for figure in (one, two):
-        foot = figure.texts[-1]
+@pytest.mark.parametrize(("provenance", "lines"), [(PROVENANCE, 1), (LONG_FOOT, 2)])
+def test_letters_are_of_8_and_9_points_and_cover_nothing(images, provenance, lines):
+    tall = {"values": (102.5, 107.5, 125.0)}  # ticks of four characters and more
+    for figure, foot_lines in (
+        (fig1(results(), images=images, labels=LABELS, provenance=provenance), lines),
+        (fig2(curves(), labels=LABELS, provenance=provenance), lines + 1),
+        (fig2(curves(**tall), labels=LABELS, provenance=provenance), lines + 1),
+    ):
+        foot = figure.texts[0]
         sizes = {text.get_fontsize() for text in figure.findobj(Text) if text is not foot}
         assert sizes == {8, 9} and foot.get_fontsize() == FOOT_SIZE
-        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-        assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
+        check_layout(figure, foot_lines=foot_lines)
 
 
 def test_figures_say_that_they_are_ours(images):

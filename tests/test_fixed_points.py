@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from test_at_zeros import CONFIG, images
-from toys import toy_provenance
+from toys import LONG_FOOT, check_layout, toy_provenance
 
 from rglib.core.fixed_point import SemiImplicit
 from rglib.core.kept import Keep
@@ -187,3 +187,4 @@ def test_the_figure_has_a_line_for_each_variant_over_both_costs():
         lines = [line for line in axes.lines if line.get_linestyle() != "None"]
         assert len(lines) == 2 and cost in axes.get_xlabel()
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["all", "as before"]
+    check_layout(study_figure(table_of(), plan=PLAN, provenance=LONG_FOOT), foot_lines=2)

@@ -13,7 +13,9 @@ from rglib.report.headline import headline
 
 LABELS = {"pnpreg": "pnpReG", "rerg": "RERG", "mine": "Mine"}
 PAPER = paper_tables().set_index(["method", "problem_id"])["psnr_db"]
-PROVENANCE = replace(toy_provenance(), configuration="abc", solver="semi_implicit")
+MADE_BY = {"configuration": "abc", "solver": "semi_implicit"}
+PROVENANCE = replace(toy_provenance("Set5", stand_in_for=None), **MADE_BY)
+STAND_IN = replace(toy_provenance(), **MADE_BY)
 
 
 def write_tables(folder, *, off, problems=None, provenance=PROVENANCE):
@@ -42,7 +44,7 @@ def said_in(folder, configuration="abc"):
 def test_it_says_means_differences_departures_and_where_the_tables_are(tmp_path):
     write_tables(tmp_path, off={"rerg": 0.5, "pnpreg": -1.25})
     title, head, ours, paper, difference, unlike, where = said_in(tmp_path).splitlines()
-    assert title == "Mean PSNR in dB over 12 problems, on Embedded:"
+    assert title == "Mean PSNR in dB over 12 problems, on Set5:"
     assert head.split() == ["pnpReG", "RERG"]
     means = [PAPER[name].mean() for name in ("pnpReG", "RERG")]
     assert [float(x) for x in paper.split()[2:]] == pytest.approx(means, abs=0.005)
@@ -50,8 +52,17 @@ def test_it_says_means_differences_departures_and_where_the_tables_are(tmp_path)
         [means[0] - 1.25, means[1] + 0.5], abs=0.005
     )
     assert difference.split() == ["difference", "\N{MINUS SIGN}1.25", "+0.50"]
-    assert unlike.startswith("Unlike the paper: stand-in test set, other solver, smaller network")
+    assert unlike.startswith("Unlike the paper: other solver, smaller network")
     assert where == f"The tables: {tmp_path}/table1.md and {tmp_path}/table2.md"
+
+
+def test_on_a_stand_in_ours_stand_alone(tmp_path):
+    write_tables(tmp_path, off={"rerg": 0.5, "pnpreg": -1.25}, provenance=STAND_IN)
+    title, head, ours, aside, unlike, _ = said_in(tmp_path).splitlines()
+    assert title == "Mean PSNR in dB over 12 problems, on Embedded:"
+    assert head.split() == ["pnpReG", "RERG"] and ours.split()[0] == "ours"
+    assert "Set5" in aside and "no comparison" in aside
+    assert unlike.startswith("Unlike the paper: stand-in test set")
 
 
 def test_what_did_not_finish_has_no_mean(tmp_path):

@@ -43,6 +43,7 @@ ITERATIONS = 4
 CITATION = """
 title: "toy: a software"
 version: 1.0
+date-released: 2025-03-01
 authors: [{name: the toy authors}]
 references:
   - title: A Paper
@@ -165,7 +166,7 @@ def pixels_of(uri):
 
 def test_the_tables_set_ours_beside_the_papers(material):
     summary = summarise(material.results)
-    means, first, second = tables(summary, LABELS)
+    means, first, second = tables(summary, LABELS, comparable=True)
     assert [len(table.rows) for table in (means, first, second)] == [1, 4, 4]
     label, cells = first.rows[2]
     assert label == "RERG" and [cell.problem for cell in cells] == PROBLEMS[:2]
@@ -179,10 +180,18 @@ def test_the_tables_set_ours_beside_the_papers(material):
     assert [c.problem for c in means.rows[0][1]] == [MEAN] * 4
 
 
+def test_on_other_images_the_papers_values_have_no_difference(material):
+    for table in tables(summarise(material.results), LABELS, comparable=False):
+        numbers = [n for _, cells in table.rows for cell in cells for n in cell.numbers.values()]
+        assert any(number.paper for number in numbers)
+        assert {(number.difference, number.depth) for number in numbers} == {("", 0.0)}
+    assert 'class="chip" style="--depth: 60%' not in render(material)
+
+
 def test_a_divergence_is_in_the_tables_and_in_the_means(material):
     broken = material.results.copy()
     broken.loc[(broken.method == "rerg") & (broken.image == "bird"), "outcome"] = "diverged"
-    means, first, _ = tables(summarise(broken), LABELS)
+    means, first, _ = tables(summarise(broken), LABELS, comparable=True)
     assert first.rows[2][1][0].numbers["ssim"].ours == "diverged (1 of 2)"
     assert means.rows[0][1][2].numbers["psnr_db"].ours == "diverged (3 of 6)"
     assert not means.rows[0][1][2].numbers["psnr_db"].best
@@ -331,12 +340,37 @@ def test_the_page_names_the_stand_in_and_all_that_departs_from_the_paper(materia
     assert "FEWER ITERATIONS" in html and "SMALLER NETWORK" in html
 
 
+def test_the_answer_comes_first_and_what_departs_is_folded(material):
+    on_set5 = toy_provenance("Set5", stand_in_for=None)
+    html = render(replace(material, provenance=on_set5))
+    answer, rest = html.partition('<section id="answer"')[2].split("</section>", 1)
+    assert "the paper&#39;s mean PSNR, from " in answer and 'id="tables"' in rest
+    assert "Of the paper&#39;s claims " in answer
+    assert "Unlike the paper: fewer iterations, smaller network." in answer
+    unfolded = re.sub(r"<details.*?</details>", "", html, flags=re.S)
+    assert "FEWER ITERATIONS" not in unfolded and "FEWER ITERATIONS" in html
+
+
+def test_the_page_has_plain_labels_and_real_minus_signs(material):
+    html = render(material)
+    text = re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]+>", " ", html, flags=re.S)
+    assert not re.search(r"(?<![\w./-])-\d+\.\d", text)
+    logged = ["rayleigh_clean", "rayleigh_noisy", "eigenvalue_min", "eigenvalue_max"]
+    ((_, figure),) = training_charts(pd.DataFrame(1.0, index=[0], columns=["step", *logged]))
+    assert [trace.name for trace in figure.data] == [
+        "Rayleigh quotient on sharp images",
+        "Rayleigh quotient on noisy images",
+        "smallest eigenvalue",
+        "largest eigenvalue",
+    ]
+
+
 def test_works_are_cited_in_words_and_as_bibtex(tmp_path):
     (tmp_path / "CITATION.cff").write_text(CITATION)
     software, paper = citations(tmp_path / "CITATION.cff")
-    assert software.words == "the toy authors. toy: a software. Version 1.0."
+    assert software.words == "the toy authors (2025). toy: a software. Version 1.0."
     assert (
-        software.bibtex.startswith("@software{toy,")
+        software.bibtex.startswith("@software{toy2025,")
         and "author = {{the toy authors}}" in software.bibtex
     )
     assert paper.words == "Doe, Ann; Roe, Bo (2024). A Paper. Proceedings."

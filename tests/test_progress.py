@@ -130,6 +130,78 @@ def test_any_amount_may_be_done_even_more_than_there_is(amounts, total):
             advance(amount)
 
 
+# --- bars side by side ----------------------------------------------------------------------------
+
+
+def screen(text):
+    """The lines that a terminal shows after this, and where its cursor is."""
+    lines, row, column = [""], 0, 0
+    for piece in re.findall(r"\x1b\[A|[\r\n]|[^\x1b\r\n]+", text):
+        if piece == "\r":
+            column = 0
+        elif piece == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif piece == "\x1b[A":
+            row -= 1
+        else:
+            lines[row] = lines[row].ljust(column)
+            lines[row] = lines[row][:column] + piece + lines[row][column + len(piece) :]
+            column += len(piece)
+    return [line.rstrip() for line in lines], (row, column)
+
+
+@pytest.fixture
+def board(monkeypatch):
+    """A board that draws when it is told to."""
+    monkeypatch.setattr("rglib.progress.REDRAWN", 0.0)
+    monkeypatch.setattr(module.Board, "_draw_on", lambda self: None)
+    board = module.Board()
+    monkeypatch.setenv(module.BARS, str(board.folder))
+    yield board
+    board.close()
+
+
+def test_bars_of_jobs_side_by_side_have_a_line_each_and_make_room(board, terminal):
+    with terminal() as seen:
+        with progress("gauss", total=8, unit="step") as first:
+            with progress("rerg", total=4, unit="step") as second:
+                first(2)
+                second(3)
+                assert seen() == ""  # jobs draw nothing themselves
+                board.draw()
+                text = seen()
+                lines, _ = screen(text)
+                assert re.match(
+                    r"gauss: +25%\|.*\| 2/8 ", next(line for line in lines if "gauss" in line)
+                )
+                assert sum("gauss" in line for line in lines) == 1
+                (own,) = [line for line in lines if "rerg" in line]
+                assert re.match(r"rerg: +75%\|.*\| 3/4 ", own) and "gauss" not in own
+                board.make_room()
+                text += seen()
+                lines, cursor = screen(text)
+                assert not any(lines) and cursor == (0, 0)
+                board.draw()
+                assert seen() == ""  # for a moment the room is left free
+            free = module.monotonic() + module.ROOM
+            while module.monotonic() < free:
+                pass
+            board.draw()
+            text += seen()
+            lines, _ = screen(text)
+            assert sum("gauss" in line for line in lines) == 1
+            assert not any("rerg" in line for line in lines)  # it has ended
+        board.close()
+        assert not any(screen(text + seen())[0])
+    assert not board.folder.exists()
+
+
+def test_a_board_that_is_gone_stops_no_job(board):
+    board.close()
+    work(3)
+
+
 # --- no number depends on it ----------------------------------------------------------------------
 
 

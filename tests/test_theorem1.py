@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from toys import toy_provenance
+from toys import LONG_FOOT, check_layout, toy_provenance
 
 from rglib.core.fixed_point import Outcome, StoppingRule
 from rglib.core.maps import ForwardBackward, GradientStep, RegularizedGradient
@@ -282,6 +282,10 @@ def test_the_figure_counts_where_the_assumption_holds_and_what_was_found():
     assert drawn[1.0] == 7.0
     assert 7.0 < drawn[FAINT] < rg1.get_ylim()[1]  # in the band on top
     assert any("STAND-IN" in text.get_text() for text in figure.texts)
+    check_layout(
+        bound_figure(table, labels={"rg1": "RG1", "rerg": "RERG"}, provenance=LONG_FOOT),
+        foot_lines=2,
+    )
 
 
 def test_a_figure_without_numbers_is_empty_but_drawn(tmp_path):

@@ -267,9 +267,8 @@ def test_the_convergence_starts_at_the_starting_point(finished):
 )
 def test_every_text_says_what_made_it(finished, name):
     text = (finished / "results" / name).read_text(encoding="utf-8")
-    brief = ("Run test, ", "embedded test photographs", "8-8-8-8", "record beside the CSV")
-    long = ("Run test, configuration ", "embedded test photographs", "8-8-8-8", "Machine: ")
-    for fact in long if name == "claims.md" else brief:
+    facts = ("Run test, ", "embedded test photographs", "record beside the CSV")
+    for fact in [*facts, "8-8-8-8"] if "table1" in name else facts:
         assert fact in text
 
 
@@ -458,9 +457,15 @@ def test_a_stage_with_given_weights_is_not_trained(other):
     assert not (project / "work/other/training").exists()
 
 
-def test_runs_are_kept_apart(other):
-    project, before, _ = other
+def test_runs_are_kept_apart(other, finished):
+    project, before, said = other
     assert project.digests("work/test") == before
+    kept, made = (
+        {path.name: digest for path, digest in folder.items()}
+        for folder in (project.digests("results/earlier/test"), finished.digests("results"))
+    )
+    assert kept == made
+    assert "results of the run test: they are now in results/earlier/test/" in said
     assert project.planned() == REPORT
 
 
@@ -470,7 +475,8 @@ def test_a_stand_in_for_the_test_set_is_named_everywhere(other):
     assert "THE TEST SET Set5 IS OUT OF REACH" in said
     for name in ("table1.md", "table2.md", "table1.tex", "table2.tex", "claims.md"):
         text = (project / "results" / name).read_text(encoding="utf-8")
-        assert "STAND-IN" in text and named in text, name
+        assert "STAND-IN test set embedded test photographs (not Set5)" in text, name
+        assert (named in text) == ("table1" in name), name
     for name in ("table1", "table2", "results", "convergence", "claims"):
         metadata = json.loads((project / f"results/{name}.csv-metadata.json").read_text())
         assert metadata["dc:provenance"]["stand_in_for"] == "Set5"

@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from rglib.plan.roles import SOLVERS
 
+DEFAULT_METHOD = "rerg"  # of `rglib restore`; `python -m benchmarks.methods` says what serves best
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -79,7 +81,7 @@ def _add_restore(commands: Commands) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
     network = parser.add_argument_group("network")
     network.add_argument(
-        "--method", default="rerg", help="`rglib models` lists them (default: %(default)s)"
+        "--method", default=DEFAULT_METHOD, help="`rglib models` lists them (default: %(default)s)"
     )
     _add_folder(network)
     network.add_argument(

@@ -25,6 +25,9 @@ def run(chosen: argparse.Namespace) -> int:
 def as_text(models: Models) -> str:
     """The methods and their networks, then the problems and their settings.
 
+    The steps of a training are those of all stages that led to the network and do not ship
+    themselves.
+
     Raises:
         ModelsError: a card cannot be read.
     """
@@ -70,4 +73,5 @@ def _method(name: str, models: Models) -> tuple[str, ...]:
     network = f"{role}, {card.network.get(role) or drunet}"
     if card.steps is None:  # weights given from elsewhere
         return name, algorithm, network, "elsewhere"
-    return name, algorithm, network, f"{card.steps} steps on {card.images} images"
+    before = sum(budget["steps"] for budget in (card.before or {}).values())
+    return name, algorithm, network, f"{before + card.steps:,} steps on {card.images} images"

@@ -34,10 +34,12 @@ COLUMN_DESCRIPTIONS = {
     "unit": "unit of the margins",
     "ours": "what our numbers give",
     "holds": "whether the claim holds on our numbers: yes, no or not evaluable",
-    "margin": "our margin where it is smallest; positive: better than the criterion compares with",
-    "where": "the problem of our smallest margin",
+    "margin": (
+        "by how much more than it states the claim holds on ours; negative: by how much it fails"
+    ),
+    "where": "the problem that decides on ours, of a claim on so many problems the last one",
     "paper": "what the paper's numbers give: a check of the check",
     "paper_holds": "whether the claim holds on the paper's numbers: yes, no or not evaluable",
-    "paper_margin": "the paper's margin where it is smallest",
-    "paper_where": "the problem of the paper's smallest margin",
+    "paper_margin": "by how much more than it states the claim holds on the paper's numbers",
+    "paper_where": "the problem that decides on the paper's numbers",
 }

@@ -208,6 +208,18 @@ class Provenance:
             if images != paper.IMAGES
         ]
 
+    @property
+    def comparable(self) -> bool:
+        """Whether a difference from the paper's numbers says anything, see `comparable`."""
+        return comparable(self.test_set)
+
+    @property
+    def images(self) -> str:
+        """What the numbers are means over, a stand-in in loud letters."""
+        if self.stand_in_for:
+            return f"the STAND-IN test set {self.test_set} (not {self.stand_in_for})"
+        return self.test_set
+
     def brief(self) -> list[str]:
         """The departures of `departures` in a line for each kind, and what run this is.
 
@@ -218,9 +230,15 @@ class Provenance:
             *self._other_descent(),
             *self._other_network(),
             *self._other_training(),
-            f"Run {self.run}, {self._seeds()}, on {self.device}. The training of each stage, all "
-            "weights, the machine and the versions are in the record beside the CSV.",
+            self.origin(),
         ]
+
+    def origin(self) -> str:
+        """One sentence on what run this is, and one on where everything else is said."""
+        return (
+            f"Run {self.run}, {self._seeds()}, on {self.device}. The training of each stage, all "
+            "weights, the machine and the versions are in the record beside the CSV."
+        )
 
     def _other_test_set(self) -> list[str]:
         if self.stand_in_for:
@@ -228,7 +246,7 @@ class Provenance:
                 f"STAND-IN TEST SET: {self.test_set} instead of {self.stand_in_for}; "
                 "these numbers cannot be compared with the paper's."
             ]
-        if self.test_set != paper.TEST_SET:
+        if not self.comparable:
             return [f"OTHER TEST SET: {self.test_set}; the paper's values are on {paper.TEST_SET}."]
         return []
 
@@ -372,6 +390,15 @@ class Provenance:
         return [
             (images, f"{', '.join(names)}: {words}") for (images, words), names in stages.items()
         ]
+
+
+def comparable(test_set: str) -> bool:
+    """Whether numbers on a test set of this title can be held against the paper's.
+
+    On the paper's own images alone: a difference between means over other images is none between
+    methods.
+    """
+    return test_set == paper.TEST_SET
 
 
 def headwords(departures: Sequence[str]) -> list[str]:

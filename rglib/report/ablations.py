@@ -138,14 +138,14 @@ def ablations_markdown(
     ]
     parts = [
         "# Ablations",
-        f"What the paper leaves open, read another way, on {_images(provenance)}. PSNR and SSIM "
+        f"What the paper leaves open, read another way, on {provenance.images}. PSNR and SSIM "
         "are means over problems and images, last iterate. The other columns are changes of the "
         "PSNR in dB against the unchanged method above, over all problems and problem by problem; "
         "what another seed changes is chance. `docs/readings.md` explains the readings.",
         tabulate(
             lines, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header)
         ),
-        footnotes(provenance),
+        footnotes(provenance.brief()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -174,12 +174,6 @@ def _name(row: pd.Series, labels: Mapping[str, str]) -> list[str]:
 
 def _number(value: float, form: str) -> str:
     return "diverged" if math.isnan(value) else format(value, form).replace("-", MINUS)
-
-
-def _images(provenance: Provenance) -> str:
-    if provenance.stand_in_for:
-        return f"the STAND-IN test set {provenance.test_set} (not {provenance.stand_in_for})"
-    return provenance.test_set
 
 
 def _alignment(header: Sequence[str]) -> list[str]:

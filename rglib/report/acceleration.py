@@ -44,9 +44,9 @@ from rglib.report.figures import (
     DEEPEST_DB,
     STYLE,
     TEXT_WIDTH,
+    legend_below,
     new_figure,
     save_both,
-    write_foot,
 )
 from rglib.report.job import Job
 
@@ -59,6 +59,7 @@ AIM_TRAINING_CALLS = 100  # of G in the mean, at most
 CALLS_DIGITS = 2  # behind the point
 LADDER = 10  # every so many calls of Adam beyond AIM_CALLS have a row
 LINES: dict[str, Any] = {"adam": (0, (2.5, 1.2)), "semi_implicit": "solid"}
+AIMED_AT: dict[str, Any] = {"color": "0.7", "linewidth": 0.8}  # the line at `AIM_CALLS`
 PANELS_ABREAST = 4
 
 
@@ -312,7 +313,7 @@ def acceleration_markdown(
     parts = [
         "# The accelerated solver",
         f"semi_implicit beside {steps} steps of the paper's Adam, both to the zeros of "
-        f"D + s^2 G. Means over the images of {_test_set(provenance)}, {part_of_images(crop)}; "
+        f"D + s^2 G. Means over the images of {provenance.images}, {part_of_images(crop)}; "
         "PSNR in dB. A call is an evaluation of G on a whole image; one on its middle counts by "
         f"the pixels. {_before(table)} calls come before the first step of semi_implicit. It "
         "starts completion from interpolated pixels, Adam, as in the paper, from grey ones. "
@@ -324,7 +325,7 @@ def acceleration_markdown(
         "## In training",
         said_of_training(training, trained_on=trained_on),
         _table_of_training(training, labels=labels),
-        footnotes(provenance),
+        footnotes(provenance.brief()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -433,12 +434,6 @@ def _number(value: float, form: str, *, otherwise: str = "not finite") -> str:
     return otherwise if math.isnan(value) else format(value, form).replace("-", MINUS)
 
 
-def _test_set(provenance: Provenance) -> str:
-    if provenance.stand_in_for:
-        return f"the STAND-IN test set {provenance.test_set} (not {provenance.stand_in_for})"
-    return provenance.test_set
-
-
 # --------------------------------------------------------------------------------------- figure
 
 
@@ -463,33 +458,22 @@ def acceleration_figure(
     colours = {method: s.colour for method, s in zip(labels, CURVE_STYLES, strict=False)}
     problems = list(dict.fromkeys(table["problem_id"]))
     rows = math.ceil(len(problems) / PANELS_ABREAST)
-    top, foot = 1.2 * CM, 2.6 * CM  # above and below the panels
-    height = top + 3.6 * CM * rows + foot
+    foot = f"{part_of_images(crop)} \N{MIDDLE DOT} {provenance.short()}"
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(TEXT_WIDTH, height)
+        figure = new_figure(TEXT_WIDTH, 3.8 * CM * rows + 1.6 * CM, foot=foot)
         panels = figure.subplots(rows, PANELS_ABREAST, sharex=True, squeeze=False)
-        figure.subplots_adjust(
-            0.075, foot / height, 0.99, 1 - top / height, wspace=0.26, hspace=0.5
-        )
         for number, axes in enumerate(panels.flat):
             if number < len(problems):
                 _draw(axes, table[table["problem_id"] == problems[number]], colours)
-                axes.xaxis.set_tick_params(labelbottom=number + PANELS_ABREAST >= len(problems))
+                if number + PANELS_ABREAST >= len(problems):
+                    axes.xaxis.set_tick_params(labelbottom=True)
+                    axes.set_xlabel("calls of G", labelpad=2)
             else:
                 axes.set_axis_off()
-        figure.supxlabel("calls of G", fontsize=9, y=1.65 * CM / height)
-        middle = (foot + height - top) / 2 / height
-        figure.supylabel("mean PSNR (dB), ours", fontsize=9, x=0.005, y=middle)
-        figure.legend(
-            handles=_legend(labels, colours),
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0 * CM / height),
-            ncols=len(labels) + len(SOLVERS),
-            frameon=False,
-            borderaxespad=0,
-            columnspacing=1.5,
-        )
-        write_foot(figure, f"{part_of_images(crop)} \N{MIDDLE DOT} {provenance.short()}")
+        for axes in panels[:, 0]:
+            axes.set_ylabel("PSNR (dB), ours", labelpad=2)
+        handles = _legend(labels, colours)
+        legend_below(figure, handles, columns=len(handles))
     return figure
 
 
@@ -505,7 +489,7 @@ def _draw(axes: Axes, curves: pd.DataFrame, colours: Mapping[str, str]) -> None:
                 linestyle=LINES[solver],
                 linewidth=1,
             )
-    axes.axvline(AIM_CALLS, color="0.7", linewidth=0.6, zorder=0)
+    axes.axvline(AIM_CALLS, zorder=0, **AIMED_AT)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -513,11 +497,12 @@ def _draw(axes: Axes, curves: pd.DataFrame, colours: Mapping[str, str]) -> None:
     axes.set_title(title, loc="left", fontsize=8, pad=3)
     start = curves.groupby(["method", "solver"])["psnr_db"].first().min()
     axes.set_ylim(bottom=max(start - DEEPEST_DB, axes.get_ylim()[0]))
-    axes.grid(color="0.9", linewidth=0.5)
+    axes.grid()
 
 
 def _legend(labels: Mapping[str, str], colours: Mapping[str, str]) -> list[Line2D]:
     return [
         *(Line2D([], [], color=colours[method], label=label) for method, label in labels.items()),
         *(Line2D([], [], color="0.3", linewidth=1, linestyle=LINES[s], label=s) for s in SOLVERS),
+        Line2D([], [], **AIMED_AT, label=f"{AIM_CALLS} calls"),
     ]

@@ -9,6 +9,7 @@ A claim whose methods or problems are not there is not evaluable, and says why. 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,9 @@ from rglib import paper
 from rglib.extensions import closest
 from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
+    MINUS,
+    above_or_below,
+    departures_elsewhere,
     footnotes,
     paper_tables,
     summarise,
@@ -126,7 +130,12 @@ def _wide(tidy: pd.DataFrame, value: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a claim came to; ``holds`` is None where it is not evaluable and ``found`` says why."""
+    """What a claim came to; ``holds`` is None where it is not evaluable and ``found`` says why.
+
+    ``margin`` is by how much more than it states the claim holds, and negative by how much it
+    fails; ``where`` names the problem that decides. Of a claim on so many of the problems it is the
+    last of those that count.
+    """
 
     holds: bool | None
     found: str
@@ -150,7 +159,7 @@ class Claim:
         method: what is claimed to be better.
         against: the others; the best of them counts.
         problems: on which; None takes all of the table.
-        margin: the method less the best of the others must be at least this.
+        bound: the method less the best of the others must be at least this.
         strictly: it must be more.
         count: of the problems at least so many; None means all.
         of: each problem; the mean over them; or the rise, how many iterations fewer are needed for
@@ -168,7 +177,7 @@ class Claim:
     method: str
     against: tuple[str, ...]
     problems: tuple[str, ...] | None
-    margin: float
+    bound: float
     strictly: bool
     count: int | None = None
     of: Literal["each problem", "the mean", "the rise"] = "each problem"
@@ -189,19 +198,21 @@ class Claim:
     def _each(self, numbers: Numbers) -> Verdict:
         own, *others = self._pick(numbers)
         difference = _less(own, pd.concat(others, axis=1).max(axis=1))
-        held = self._reached(difference)
-        margin, where = float(difference.min()), str(difference.idxmin())
+        held, count = self._reached(difference), self.count or len(difference)
+        decides = str(difference.nlargest(count).index[-1])
+        margin = self._beyond(float(difference[decides]))
         if len(held) == 1:
-            found = margin_text(margin, self.unit, "")
+            best = str(pd.concat(others, axis=1).loc[decides].idxmax())
+            found = self._ahead(float(difference[decides]), best)
         else:
             found = f"{int(held.sum())} of {len(held)}"
-        return Verdict(bool(held.sum() >= (self.count or len(held))), found, margin, where)
+        return Verdict(bool(held.sum() >= count), found, margin, decides)
 
     def _mean(self, numbers: Numbers) -> Verdict:
         own, *others = self._pick(numbers)
         means = pd.concat(others, axis=1).mean()
         difference = _less(own.mean(), means)
-        margin, runner_up = float(difference.min()), str(difference.idxmin())
+        margin, runner_up = self._beyond(float(difference.min())), str(difference.idxmin())
         sign, digits = self._sign, _decimals(self.unit)
         found = (
             f"{sign * own.mean():.{digits}f}, best of the others: "
@@ -226,9 +237,10 @@ class Claim:
             )
         level = start + self.share * (end - start)
         ours, theirs = (_crossing(curves[name], level) for name in (self.method, other))
-        margin = round(theirs - ours, 9) if math.isfinite(ours) else -math.inf
+        fewer = round(theirs - ours, 9) if math.isfinite(ours) else -math.inf
         found = f"{ours:.1f} iterations to {sign * level:.2f}, {title} {theirs:.1f}"
-        return Verdict(bool(self._reached(pd.Series([margin])).all()), found, margin, problem)
+        holds = bool(self._reached(pd.Series([fewer])).all())
+        return Verdict(holds, found, self._beyond(fewer), problem)
 
     def _pick(self, numbers: Numbers) -> list[pd.Series]:
         """The values of the method and of the others over the problems, higher is better."""
@@ -249,7 +261,19 @@ class Claim:
         return [-column.replace(-math.inf, math.inf) for column in columns]
 
     def _reached(self, difference: pd.Series) -> pd.Series:
-        return difference > self.margin if self.strictly else difference >= self.margin
+        return difference > self.bound if self.strictly else difference >= self.bound
+
+    def _ahead(self, difference: float, other: str) -> str:
+        """How far the method is from another one, in words: ``0.76 dB above DEQGD``."""
+        if math.isinf(difference):
+            return f"{self._title(other if difference > 0 else self.method)} did not finish"
+        words = above_or_below(
+            self._sign * difference, unit=self.unit, decimals=_decimals(self.unit)
+        )
+        return f"{words} {self._title(other)}"
+
+    def _beyond(self, difference: float) -> float:
+        return round(difference - self.bound, 9)
 
     def _title(self, method: str) -> str:
         return self.titles.get(method, method)
@@ -422,7 +446,7 @@ def _claim(entry: Mapping[str, Any], content: Mapping[str, Any], titles: Any) ->
         method=entry["method"],
         against=tuple(entry["against"]),
         problems=None if problems is None else tuple(problems),
-        margin=entry["more_than"] if "more_than" in entry else entry["at_least"],
+        bound=entry["more_than"] if "more_than" in entry else entry["at_least"],
         strictly="more_than" in entry,
         expected=entry.get("stated", ""),
         titles=titles,
@@ -485,7 +509,6 @@ def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:
         checked: what `check_claims` returns.
         provenance: ends the text.
     """
-    count = checked["holds"].value_counts()
     rows = [
         (
             claim["statement"],
@@ -503,29 +526,39 @@ def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:
         "the paper states",
         "ours",
         "holds on ours",
-        "smallest margin",
+        "by",
         "holds on the paper's numbers",
-        "the paper's smallest margin",
+        "by",
     )
     parts = [
         "# The paper's claims, checked",
-        f"On our numbers {count.get('yes', 0)} of {len(checked)} claims hold, "
-        f"{count.get('no', 0)} do not and {count.get('not evaluable', 0)} are not evaluable. "
-        "A method that diverged on any image counts as minus infinity on that problem. "
+        f"**Of the paper's claims, checked on {provenance.images}, "
+        f"{said_of_claims(checked['holds'])}.**",
+        "A claim holds by what it has to spare (+), or lacks so much (\N{MINUS SIGN}); in brackets "
+        "is the problem that decides. A method that diverged on any image counts as minus infinity "
+        "on that problem. "
         f"{papers_claims().note}",
         tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True),
     ]
-    return "\n\n".join([*parts, footnotes(provenance)]) + "\n"
+    return "\n\n".join([*parts, footnotes(departures_elsewhere(provenance))]) + "\n"
+
+
+def said_of_claims(holds: pd.Series) -> str:
+    """How many claims hold: ``7 of 9 hold, 2 do not``; of ``yes``, ``no`` and others."""
+    count = Counter(holds)
+    said = f"{count['yes']} of {len(holds)} hold, {count['no']} do not"
+    others = len(holds) - count["yes"] - count["no"]
+    return f"{said}, {others} cannot be evaluated" if others else said
 
 
 def margin_text(margin: float, unit: str, where: str) -> str:
-    """A margin with its unit and the problem it is of; ``""`` where there is none."""
+    """A margin with its unit and the problem that decides it; ``""`` where there is none."""
     if math.isnan(margin):
         return ""
     place = f" ({where})" if where else ""
     if math.isinf(margin):
-        return f"{'+' if margin > 0 else '-'}infinite{place}"
-    return f"{margin:+.{_decimals(unit)}f} {unit}{place}"
+        return f"{'+' if margin > 0 else MINUS}infinite{place}"
+    return f"{margin:+.{_decimals(unit)}f} {unit}{place}".replace("-", MINUS, 1)
 
 
 def _decimals(unit: str) -> int:
@@ -543,5 +576,5 @@ def verdicts_text(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
         )
         for claim, verdict in zip(claims, verdicts, strict=True)
     ]
-    headers = ("claim", "holds", "found", "smallest margin")
+    headers = ("claim", "holds", "found", "by")
     return tabulate(rows, headers=headers, disable_numparse=True, maxcolwidths=[48, None, 40, 36])

@@ -38,7 +38,6 @@ CONVERGENCE_COLUMNS = "method problem_id iteration psnr_db".split()
 
 OWN_TABLE = 3
 TABLE_TITLES = {**paper.TABLE_TITLES, OWN_TABLE: "Problems that are not in the paper"}
-PAPER_ON = f" The paper's values are on {paper.TEST_SET}."
 PROBLEMS_PER_BLOCK = 4  # more columns than these cannot be read side by side
 SIGNIFICANT = {"psnr_db": 2, "ssim": 3}  # decimals, as printed in the paper
 MINUS = "\N{MINUS SIGN}"
@@ -330,6 +329,9 @@ def markdown_table(
 ) -> str:
     """Lay a table out in Markdown: ours, and if it has a problem the paper's and the difference.
 
+    The differences only where `Provenance.comparable`. First comes a sentence on what was compared
+    and what came of it. Below table 1 is said how the run is unlike the paper, once for all.
+
     Args:
         summary: what `summarise` returns.
         table: 1 or 2 as in the paper, or 3 for the problems that are not in it.
@@ -339,15 +341,19 @@ def markdown_table(
     Returns:
         The text. Cells read ``PSNR | SSIM``; the best of ours in a column is bold.
     """
-    parts = [f"# Table {table}. {TABLE_TITLES[table]}", _caption(provenance, table)]
+    parts = [
+        f"# Table {table}. {TABLE_TITLES[table]}",
+        f"**{compared(summary[summary['table'] == table], labels, provenance)}**",
+        _caption(provenance, table),
+    ]
     for problems in _blocks(summary, table):
         header = ["PSNR (dB) \\| SSIM", *map(problem_title, problems)]
         lines = [_pipes(header), _pipes([":--", *[":-:"] * len(problems)])]
-        for group in _row_groups(summary, problems, labels=labels, markup=_MARKDOWN):
+        for group in _row_groups(summary, problems, labels, _MARKDOWN, provenance):
             lines.append(_pipes([f"*{group.heading}*", *[""] * len(problems)]))
             lines += [_pipes(row) for row in group.rows]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, _notes(provenance.brief())]) + "\n"
+    return "\n\n".join([*parts, footnotes(_below(provenance, table))]) + "\n"
 
 
 def latex_table(
@@ -357,31 +363,84 @@ def latex_table(
 
     Arguments and content are those of `markdown_table`.
     """
+    said = (
+        f"{TABLE_TITLES[table]}.",
+        compared(summary[summary["table"] == table], labels, provenance),
+        _caption(provenance, table),
+    )
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{_escape_tex(f'{TABLE_TITLES[table]}. {_caption(provenance, table)}')}}}",
+        rf"\caption{{{_escape_tex(' '.join(said))}}}",
         rf"\label{{tab:rglib-{table}}}",
     ]
     for problems in _blocks(summary, table):
-        lines += _tabular(summary, problems, labels=labels)
-    notes = [rf"{_escape_tex(line)}\par" for line in provenance.brief()]
+        lines += _tabular(summary, problems, labels, provenance)
+    notes = [rf"{_escape_tex(line)}\par" for line in _below(provenance, table)]
     lines += [r"\begin{flushleft}\footnotesize", *notes, r"\end{flushleft}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
-def footnotes(provenance: Provenance) -> str:
-    """End a Markdown text with what made it."""
-    return _notes(provenance.lines())
+def compared(rows: pd.DataFrame, labels: Mapping[str, str], provenance: Provenance) -> str:
+    """What was compared, on which test set, and how far ours is from the paper's: one sentence.
+
+    Args:
+        rows: of `summarise`.
+        labels: readable names of the methods, by id.
+        provenance: says on which images.
+    """
+    shared = rows[rows["paper_psnr_db"].notna()]
+    methods, problems = rows["method"].nunique(), rows["problem_id"].nunique()
+    subject = f"{methods} methods on {problems} problems, on {provenance.images}"
+    if shared.empty:
+        return f"{subject}: the paper has no values of these."
+    if not provenance.comparable:
+        return (
+            f"{subject}: other images than the paper's, {paper.TEST_SET}, so that these numbers "
+            "are not compared with the paper's."
+        )
+    if lost := int(shared["psnr_db"].isna().sum()):
+        return f"{subject}: no mean, as restorations diverged in {lost} of {len(shared)} cells."
+    differences = shared["psnr_db"] - shared["paper_psnr_db"]
+    of_method = differences.groupby(shared["method"]).mean()
+    worst, best = (
+        f"{above_or_below(of_method[method])} ({labels[method]})"
+        for method in (str(of_method.idxmin()), str(of_method.idxmax()))
+    )
+    return (
+        f"{subject}: {above_or_below(differences.mean())} the paper's mean PSNR, "
+        f"from {worst} to {best}."
+    )
 
 
-def _notes(lines: Sequence[str]) -> str:
+def above_or_below(difference: float, *, unit: str = "dB", decimals: int = 2) -> str:
+    """A difference in words that fit its sign: ``0.76 dB above``."""
+    side = "below" if round(difference, decimals) < 0 else "above"
+    return f"{abs(difference):.{decimals}f} {unit} {side}"
+
+
+def footnotes(lines: Sequence[str]) -> str:
+    """End a Markdown text with lines on what made it."""
     return "\n".join(["---", "", *(f"- {line}" for line in lines)])
 
 
+def _below(provenance: Provenance, table: int) -> list[str]:
+    """The lines below a table; the others refer to the first."""
+    return provenance.brief() if table == 1 else departures_elsewhere(provenance)
+
+
+def departures_elsewhere(provenance: Provenance) -> list[str]:
+    """Where it is said, once for a run's tables and claims, how it is unlike the paper."""
+    said = "How this run is unlike the paper is said, line by line, below table 1 (table1.md)."
+    return [said, provenance.origin()] if provenance.departures() else [provenance.origin()]
+
+
 def _tabular(
-    summary: pd.DataFrame, problems: Sequence[str], *, labels: Mapping[str, str]
+    summary: pd.DataFrame,
+    problems: Sequence[str],
+    labels: Mapping[str, str],
+    provenance: Provenance,
 ) -> list[str]:
     header = [_escape_tex(problem_title(problem)) for problem in problems]
     lines = [
@@ -389,7 +448,7 @@ def _tabular(
         r"\toprule",
         rf"{' & '.join([rf'PSNR (dB){_LATEX.separator}SSIM', *header])} \\",
     ]
-    for group in _row_groups(summary, problems, labels=labels, markup=_LATEX):
+    for group in _row_groups(summary, problems, labels, _LATEX, provenance):
         heading = rf"\emph{{{_escape_tex(group.heading)}}}"
         lines += [
             r"\midrule",
@@ -400,15 +459,12 @@ def _tabular(
 
 
 def _caption(provenance: Provenance, table: int) -> str:
-    test_set = provenance.test_set
-    if provenance.stand_in_for:
-        test_set = f"the STAND-IN test set {test_set} (not {provenance.stand_in_for})"
     departures = ", ".join(headwords(provenance.departures()))
     unlike = f" Unlike the paper: {departures}; see below." if departures else ""
-    ours = "Ours" if table == OWN_TABLE else "Ours above, the paper's below"
+    ours = "" if table == OWN_TABLE else f", ours above, the paper's on {paper.TEST_SET} below"
     return (
-        f"{ours}: means over the images of {test_set}; the best of ours in each column is bold."
-        f"{_spread(provenance)}{'' if table == OWN_TABLE else PAPER_ON}{unlike}"
+        f"Means over the images{ours}; the best of ours in each column is bold."
+        f"{_spread(provenance)}{unlike}"
     )
 
 
@@ -435,11 +491,11 @@ def _blocks(summary: pd.DataFrame, table: int) -> Iterator[list[str]]:
 def _row_groups(
     summary: pd.DataFrame,
     problems: Sequence[str],
-    *,
     labels: Mapping[str, str],
     markup: _Markup,
+    provenance: Provenance,
 ) -> list[_RowGroup]:
-    """Rows ``ours``, ``the paper`` and ``difference``, in this order; alone where it has none."""
+    """Rows ``ours``, ``the paper`` and ``difference``, as far as there are such."""
     block = summary[summary["problem_id"].isin(problems)].round(SIGNIFICANT)
     best = block.groupby("problem_id")[["psnr_db", "ssim"]].max()
     cells = block.set_index(["method", "problem_id"])
@@ -480,6 +536,11 @@ def _row_groups(
 
     if set(problems).isdisjoint(paper_problems()):
         return [group("ours", ours)]
+    if not provenance.comparable:
+        return [
+            group("ours", ours),
+            group(f"the paper, on {paper.TEST_SET}: other images", published),
+        ]
     return [
         group("ours", ours),
         group("the paper", published),

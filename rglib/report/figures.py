@@ -16,9 +16,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.typing import RcKeyType
 from PIL import Image
 
@@ -36,6 +39,7 @@ CM = 1 / 2.54  # inches
 COLUMN_WIDTH = 7.5 * CM
 TEXT_WIDTH = 15.8 * CM
 FOOT_SIZE = 7  # points; the axes have 8 and 9
+PAD = 0.03  # inches, around everything
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ STYLE: dict[RcKeyType, Any] = {
     "pdf.fonttype": 42,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.columnspacing": 1.5,
 }
 
 
@@ -134,8 +142,8 @@ def fig2(
     if len(drawn) > len(CURVE_STYLES):
         raise ResultsError(f"{len(drawn)} curves; figure 2 can tell {len(CURVE_STYLES)} apart")
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(COLUMN_WIDTH, 6.6 * CM)
-        axes = figure.add_axes((0.14, 0.285, 0.845, 0.635))
+        figure = new_figure(COLUMN_WIDTH, 5.6 * CM, foot=provenance.short())
+        axes = figure.subplots()
         for number, (method, style) in enumerate(zip(drawn, CURVE_STYLES, strict=False)):
             curve = curves[curves["method"] == method]
             apart = max(1, len(curve) // MARKERS)
@@ -156,9 +164,8 @@ def fig2(
         axes.margins(x=0.025)
         floor = curves.loc[curves["iteration"] == 0, "psnr_db"].max() - DEEPEST_DB
         axes.set_ylim(bottom=max(floor, axes.get_ylim()[0]))
-        axes.grid(color="0.9", linewidth=0.5)
-        axes.legend(frameon=False, loc="best", handlelength=3.2, labelspacing=0.25)
-        write_foot(figure, provenance.short())
+        axes.grid()
+        axes.legend(loc="best", handlelength=3.2, labelspacing=0.25)
     return figure
 
 
@@ -194,19 +201,17 @@ def fig1(
         raise ResultsError(f"no result on {', '.join(problems)}: figure 1 has nothing to show")
     default = _default_crop(results)
     columns, rows = 2 + len(labels), len(drawn)
-    side, top, gap, foot = 0.95 * CM, 0.45 * CM, 0.55 * CM, 0.55 * CM  # the gap holds the PSNR
-    panel = (TEXT_WIDTH - side) / columns
-    width, height = TEXT_WIDTH, top + rows * (panel + gap) + foot
+    side, top, gap = 0.95 * CM, 0.6 * CM, 0.5 * CM  # of names, titles, and the PSNR
+    height = top + rows * ((TEXT_WIDTH - side) / columns - 2 * PAD + gap)
+    foot = f"Ours; PSNR of the whole image \N{MIDDLE DOT} {provenance.short()}"
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(width, height)
+        figure = new_figure(TEXT_WIDTH, height, foot=foot, of_images=True)
+        grid = figure.subplots(rows, columns, squeeze=False)
         for row, problem in enumerate(drawn):
             view = (views or {}).get(problem, default)
-            bottom = height - top - panel - row * (panel + gap)
             panels = _panels(results, images, problem, view.image, labels)
             for column, (title, path, caption) in enumerate(panels):
-                left = side + column * panel
-                size = panel * 0.96
-                axes = figure.add_axes((left / width, bottom / height, size / width, size / height))
+                axes = grid[row, column]
                 _show(axes, view.cut(_read_image(path)))
                 axes.set_xlabel(caption, fontsize=8, labelpad=2)
                 if row == 0:
@@ -214,7 +219,6 @@ def fig1(
                 if column == 0:
                     name = problem_title(problem).replace(", ", ",\n")  # a panel is 2.5 cm high
                     axes.set_ylabel(name, fontsize=8, labelpad=2)
-        write_foot(figure, f"Ours; PSNR of the whole image \N{MIDDLE DOT} {provenance.short()}")
     return figure
 
 
@@ -269,25 +273,70 @@ def write_fig2(job: Job) -> None:
     save_both(figure, job, title=title, provenance=job.provenance)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, free of matplotlib's global state."""
+def new_figure(width: float, height: float, *, foot: str, of_images: bool = False) -> Figure:
+    """An empty figure with text at its foot, free of matplotlib's global state.
+
+    Labels, ticks and legends make the panels smaller and cover nothing: its layout is matplotlib's
+    "constrained", above the foot.
+
+    Args:
+        width: in inches.
+        height: in inches, without the foot.
+        foot: is broken at its middle dots into lines that fit.
+        of_images: whether the panels have the sides of images, and lie close to one another.
+    """
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    text = figure.text(
+        PAD, PAD, "", fontsize=FOOT_SIZE, color="0.3", va="bottom", transform=figure.dpi_scale_trans
+    )
+    _break_at_dots(text, foot, most=0.98 * (width - 2 * PAD) * figure.dpi)
+    reserved = text.get_window_extent().height / figure.dpi + 2 * PAD
+    figure.set_size_inches(width, height + reserved)
+    share = reserved / (height + reserved)
+    figure.set_layout_engine(
+        ConstrainedLayoutEngine(
+            w_pad=PAD, h_pad=PAD, rect=(0, share, 1, 1 - share), compress=of_images
+        )
+    )
     return figure
 
 
-def write_foot(figure: Figure, text: str) -> None:
-    """Write text at the foot, broken at its middle dots into lines that fit."""
-    foot = figure.text(0.01, 0.012, "", fontsize=FOOT_SIZE, color="0.3", va="bottom")
+def _break_at_dots(text: Text, content: str, *, most: float) -> None:
+    """Fill a text with lines of at most so many pixels, broken at middle dots, else at blanks."""
+
+    def fits(line: str) -> bool:
+        text.set_text(line)
+        return bool(text.get_window_extent().width <= most)
+
     lines: list[str] = []
-    for part in text.split(" \N{MIDDLE DOT} "):
-        joined = f"{lines[-1]} \N{MIDDLE DOT} {part}" if lines else part
-        foot.set_text(joined)
-        if lines and foot.get_window_extent().width > 0.98 * figure.bbox.width:
-            lines.append(part)
-        else:
-            lines[-1:] = [joined]
-    foot.set_text("\n".join(lines))
+    for part in content.split(" \N{MIDDLE DOT} "):
+        if lines and fits(joined := f"{lines[-1]} \N{MIDDLE DOT} {part}"):
+            lines[-1] = joined
+            continue
+        lines.append("")
+        for word in part.split(" "):
+            if lines[-1] and not fits(f"{lines[-1]} {word}"):
+                lines.append("")
+            lines[-1] = f"{lines[-1]} {word}".lstrip()
+    text.set_text("\n".join(lines))
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], *, columns: int) -> None:
+    """A legend between the panels and the foot of a figure of `new_figure`."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    left, bottom, width, height = engine.get()["rect"]
+    legend = figure.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, bottom),
+        ncols=columns,
+        borderaxespad=0,
+    )
+    legend.set_in_layout(False)  # matplotlib's own "outside" legends cover what is below the panels
+    needed = legend.get_window_extent().height / figure.bbox.height
+    engine.set(rect=(left, bottom + needed, width, height - needed))
 
 
 def _default_crop(results: pd.DataFrame) -> Crop:

@@ -21,9 +21,9 @@ from rglib.report.figures import (
     DEEPEST_DB,
     STYLE,
     TEXT_WIDTH,
+    legend_below,
     new_figure,
     save_both,
-    write_foot,
 )
 from rglib.report.job import Job
 
@@ -107,7 +107,7 @@ def study_markdown(table: pd.DataFrame, *, plan: Config, provenance: Provenance)
         "iterates, back-propagation through the semi-implicit step, the loss in dB, weak noise, a "
         "start from the score) but for what its name says."
     )
-    return f"{TITLE}\n\n{said}\n\n{body}\n\n{footnotes(provenance)}\n"
+    return f"{TITLE}\n\n{said}\n\n{body}\n\n{footnotes(provenance.brief())}\n"
 
 
 def _number(values: pd.Series, name: str) -> str:
@@ -130,10 +130,10 @@ def study_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -
     if len(plan["variants"]) > len(STYLES):
         raise ResultsError(f"{len(plan['variants'])} variants; the figure can tell {len(STYLES)}")
     looks = means(table)
+    foot = f"{plan['images']} crops of {plan['data']} \N{MIDDLE DOT} {provenance.short()}"
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(TEXT_WIDTH, 10.5 * CM)
+        figure = new_figure(TEXT_WIDTH, 9.6 * CM, foot=foot)
         left, right = figure.subplots(1, 2, sharey=True)
-        figure.subplots_adjust(0.085, 0.43, 0.99, 0.98, wspace=0.06)
         for (variant, entry), style in zip(plan["variants"].items(), STYLES, strict=False):
             own = looks[looks["variant"] == variant]
             for axes, cost in ((left, "minutes"), (right, "calls")):
@@ -143,17 +143,7 @@ def study_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -
         right.set_xscale("symlog", linthresh=100)
         left.set_ylabel("mean PSNR at the zeros (dB), ours")
         left.set_ylim(bottom=looks["all twelve"].max() - DEEPEST_DB)
-        figure.legend(
-            *left.get_legend_handles_labels(),
-            loc="lower center",
-            bbox_to_anchor=(0.5, 0.12),
-            ncols=2,
-            frameon=False,
-            borderaxespad=0,
-        )
-        write_foot(
-            figure, f"{plan['images']} crops of {plan['data']} \N{MIDDLE DOT} {provenance.short()}"
-        )
+        legend_below(figure, left.get_legend_handles_labels()[0], columns=2)
     return figure
 
 
@@ -166,10 +156,13 @@ def gradients_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenanc
         provenance: what made the numbers; goes to the foot.
     """
     kinds = list(dict.fromkeys(table["problem"].str.rpartition(", ")[0]))
+    crops = plan["gradients"]
+    said = f"{crops['images']} crops of {crops['crop']} pixels of {plan['data']}"
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(TEXT_WIDTH, 11 * CM)
+        figure = new_figure(
+            TEXT_WIDTH, 10.2 * CM, foot=f"{said} \N{MIDDLE DOT} {provenance.short()}"
+        )
         panels = figure.subplots(2, len(kinds), sharex=True, sharey="row", squeeze=False)
-        figure.subplots_adjust(0.09, 0.27, 0.99, 0.94, wspace=0.06, hspace=0.12)
         for column, kind in enumerate(kinds):
             own = table[table["problem"].str.startswith(f"{kind}, ")]
             for (name, terms), style in zip(GRADIENTS, STYLES, strict=False):
@@ -186,7 +179,7 @@ def gradients_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenanc
                         linewidth=1,
                         label=GRADIENTS[name, terms],
                     )
-                    axes.grid(color="0.9", linewidth=0.5)
+                    axes.grid()
             panels[0, column].set_title(kind, loc="left", fontsize=8, pad=3)
             panels[0, column].set(xscale="log", yscale="log")
             panels[1, column].set_xlabel("noise level σ, of 255")
@@ -194,17 +187,7 @@ def gradients_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenanc
             panels[1, column].xaxis.set_major_formatter("{x:g}")
         panels[0, 0].set_ylabel("norm of the gradient")
         panels[1, 0].set_ylabel("cosine with the true one")
-        figure.legend(
-            *panels[0, 0].get_legend_handles_labels(),
-            loc="lower center",
-            bbox_to_anchor=(0.5, 0.075),
-            ncols=3,
-            frameon=False,
-            borderaxespad=0,
-        )
-        crops = plan["gradients"]
-        said = f"{crops['images']} crops of {crops['crop']} pixels of {plan['data']}"
-        write_foot(figure, f"{said} · {provenance.short()}")
+        legend_below(figure, panels[0, 0].get_legend_handles_labels()[0], columns=3)
     return figure
 
 
@@ -235,4 +218,4 @@ def _draw(
         **common,
     )
     axes.plot(looks[cost], looks["all twelve"], linestyle="none", alpha=0.4, **common)
-    axes.grid(color="0.9", linewidth=0.5)
+    axes.grid()

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from rglib.records.provenance import RECORD_SUFFIX, headwords
+from rglib import paper
+from rglib.records.provenance import RECORD_SUFFIX, comparable, headwords
 from rglib.report.evaluations import MINUS
 
 
 def headline(folder: Path, *, configuration: str, labels: Mapping[str, str]) -> str | None:
     """Where the tables are and what they come to: mean PSNRs, ours, the paper's, the difference.
+
+    Ours alone on other images than the paper's, see `rglib.records.provenance.comparable`.
 
     Args:
         folder: of the results.
@@ -35,13 +38,14 @@ def headline(folder: Path, *, configuration: str, labels: Mapping[str, str]) -> 
     compared = values[values["paper_psnr_db"].notna()]
     of_method = {method: compared[compared["method"] == method] for method in labels}
     shown = {labels[method]: _means(rows) for method, rows in of_method.items() if len(rows)}
-    lines = {
-        "": list(shown),
-        "ours": [f"{ours:.2f}" for ours, _ in shown.values()],
-        "the paper": [f"{paper:.2f}" for _, paper in shown.values()],
-        "difference": [f"{a - b:+.2f}".replace("-", MINUS) for a, b in shown.values()],
-    }
     said = made_by[0]
+    lines = {"": list(shown), "ours": [f"{ours:.2f}" for ours, _ in shown.values()]}
+    if comparable(said["test_set"]):
+        lines["the paper"] = [f"{theirs:.2f}" for _, theirs in shown.values()]
+        lines["difference"] = [f"{a - b:+.2f}".replace("-", MINUS) for a, b in shown.values()]
+        aside = []
+    else:
+        aside = [f"These are not {paper.TEST_SET}, which the paper's values are of: no comparison."]
     unlike = ", ".join(headwords(said["departures"])) or "nothing"
     where = " and ".join(str(table.with_suffix(".md")) for table in tables)
     problems = compared["problem_id"].nunique()
@@ -52,6 +56,7 @@ def headline(folder: Path, *, configuration: str, labels: Mapping[str, str]) -> 
                 f"  {name:<10}" + "".join(f"{cell:>9}" for cell in cells)
                 for name, cells in lines.items()
             ),
+            *aside,
             f"Unlike the paper: {unlike}.",
             f"The tables: {where}",
         ]

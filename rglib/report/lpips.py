@@ -103,7 +103,7 @@ def lpips_markdown(
             f"Means over the images of {test_set}; the best of each problem is bold. LPIPS is that "
             "of images of 8 bits. The paper has none.",
             tabulate(rows, headers, tablefmt="pipe", disable_numparse=True),
-            footnotes(provenance),
+            footnotes(provenance.brief()),
         ]
     )
 

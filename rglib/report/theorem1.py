@@ -22,9 +22,9 @@ from rglib.report.figures import (
     CURVE_STYLES,
     STYLE,
     TEXT_WIDTH,
+    legend_below,
     new_figure,
     save_both,
-    write_foot,
 )
 from rglib.report.job import Job
 
@@ -63,7 +63,6 @@ COLUMNS = {
 KINDS = {"completion": "o", "deblurring": "s", "super-resolution": "^"}  # of problems: markers
 FAINT = 0.3  # opacity of what rests on a fixed point that is short of the tolerance
 BAND = 0.07  # share of the vertical axis above all bounds, for points that have none
-LEGEND = {"frameon": False, "handletextpad": 0.4, "columnspacing": 1.5, "borderaxespad": 0}
 
 
 def write_figure(job: Job) -> None:
@@ -96,17 +95,15 @@ def bound_figure(
     if missing or not labels:
         raise ResultsError(f"no bound of {', '.join(missing) or 'any method'} to draw")
     with matplotlib.rc_context(STYLE):
-        figure = new_figure(TEXT_WIDTH, 9.5 * CM)
+        figure = new_figure(TEXT_WIDTH, 8.6 * CM, foot=provenance.short())
         panels = figure.subplots(1, len(labels), sharex=True, sharey=True, squeeze=False)[0]
-        figure.subplots_adjust(0.075, 0.41, 0.99, 0.94, wspace=0.08)
         no_bound = _set_limits(panels[0], bounds)
         for axes, (method, label) in zip(panels, labels.items(), strict=True):
             _draw(axes, bounds[bounds["method"] == method], no_bound)
             axes.set_title(label, loc="left")
         panels[0].set_ylabel("bound of (18), ours")
         panels[0].text(0.03, 1 - BAND / 2, "no bound", transform=panels[0].transAxes, va="center")
-        figure.legend(handles=_legend(), loc=(0.065, 0.1), ncols=3, **LEGEND)
-        write_foot(figure, provenance.short())
+        legend_below(figure, _legend(), columns=3)
     return figure
 
 

@@ -132,8 +132,18 @@ def _line(number: int, *, width: float) -> dict[str, Any]:
     return {"width": width, "dash": ",".join(f"{width * dash:g}px" for dash in dashes) or "solid"}
 
 
+PLAIN = {
+    "rayleigh_clean": "Rayleigh quotient on sharp images",
+    "rayleigh_noisy": "Rayleigh quotient on noisy images",
+    "eigenvalue_min": "smallest eigenvalue",
+    "eigenvalue_max": "largest eigenvalue",
+}
+
+
 def _readable(column: str) -> str:
     """``loss_FB`` is the FB term of the loss, ``f_converged`` of f."""
+    if column in PLAIN:
+        return PLAIN[column]
     name, _, rest = column.partition("_")
     if rest in ("iterations", "converged"):
         return name

@@ -35,18 +35,18 @@ def _citation(kind: str, work: Mapping[str, Any]) -> Citation:
     # in braces an entity's name is not taken apart
     keys = [name if "," in name else f"{{{name}}}" for name in authors]
     venue = work.get("collection-title") or f"Version {work['version']}"
-    year = f" ({work['year']})" if "year" in work else ""
+    year = _year(work)
     fields = {
         "title": work["title"],
         "author": " and ".join(keys),
         "booktitle": work.get("collection-title"),
         "version": work.get("version"),
-        "year": work.get("year"),
+        "year": year,
         "doi": work.get("doi"),
     }
     lines = [f"  {key} = {{{value}}}," for key, value in fields.items() if value]
     return Citation(
-        words=f"{'; '.join(authors)}{year}. {work['title']}. {venue}.",
+        words=f"{'; '.join(authors)}{f' ({year})' if year else ''}. {work['title']}. {venue}.",
         url=f"https://doi.org/{work['doi']}" if "doi" in work else "",
         bibtex="\n".join([f"@{kind}{{{_key(work)},", *lines, "}"]),
     )
@@ -61,4 +61,9 @@ def _author(author: Mapping[str, str]) -> str:
 
 def _key(work: Mapping[str, Any]) -> str:
     first = work["authors"][0].get("family-names") or work["title"].partition(":")[0]
-    return f"{first.lower()}{work.get('year', '')}"
+    return f"{first.lower()}{_year(work)}"
+
+
+def _year(work: Mapping[str, Any]) -> str:
+    """That of a paper, or of the release of a software; ``""`` where neither is said."""
+    return str(work.get("year") or work.get("date-released", ""))[:4]

@@ -14,9 +14,9 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from rglib import paper
-from rglib.records.provenance import Provenance
-from rglib.report.claims import margin_text
-from rglib.report.evaluations import problem_title, summarise, write_text
+from rglib.records.provenance import Provenance, headwords
+from rglib.report.claims import margin_text, said_of_claims
+from rglib.report.evaluations import OWN_TABLE, compared, problem_title, summarise, write_text
 from rglib.report.figures import CURVE_STYLES
 from rglib.report.job import Job
 from rglib.report.page import ASSETS, pictures
@@ -105,7 +105,8 @@ def render(material: Material) -> str:
 
 
 def _context(material: Material) -> dict[str, Any]:
-    results, labels = material.results, material.labels
+    results, labels, provenance = material.results, material.labels, material.provenance
+    summary = summarise(results)
     problems = list(dict.fromkeys(results["problem_id"]))
     histories = {
         stage: pd.read_csv(path) for stage, path in material.histories.items() if path.is_file()
@@ -114,9 +115,12 @@ def _context(material: Material) -> dict[str, Any]:
     chosen = paper.FIGURE_2_PROBLEM if paper.FIGURE_2_PROBLEM in problems else problems[0]
     return {
         "title": TITLE,
-        "provenance": material.provenance,
+        "provenance": provenance,
+        "answer": compared(summary[summary["table"] != OWN_TABLE], labels, provenance),
+        "claims_said": f"Of the paper's claims {said_of_claims(material.claims['holds'])}",
+        "unlike": ", ".join(headwords(provenance.departures())),
         "metrics": METRICS,
-        "tables": tables(summarise(results), labels),
+        "tables": tables(summary, labels, comparable=provenance.comparable),
         "labels": labels,
         "curve_labels": material.curve_labels,
         "descending": material.descending,
@@ -171,6 +175,8 @@ def _as_json(content: Mapping[str, Any]) -> str:
 
 def _claim(row: Mapping[Hashable, Any]) -> dict[str, str]:
     return {key: row[key] for key in ("statement", "expected", "ours", "holds", "paper_holds")} | {
-        "margin": margin_text(row["margin"], row["unit"], row["where"]),
-        "paper_margin": margin_text(row["paper_margin"], row["unit"], row["paper_where"]),
+        f"{whose}margin": margin_text(
+            row[f"{whose}margin"], row["unit"], problem_title(str(row[f"{whose}where"]))
+        )
+        for whose in ("", "paper_")
     }

@@ -55,18 +55,20 @@ class Table:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def tables(summary: pd.DataFrame, labels: Mapping[str, str]) -> list[Table]:
+def tables(summary: pd.DataFrame, labels: Mapping[str, str], *, comparable: bool) -> list[Table]:
     """The means over all problems, then the paper's two tables as far as they have problems.
 
     Args:
         summary: what `rglib.report.evaluations.summarise` returns.
         labels: readable names of the methods, by id.
+        comparable: whether there are differences from the paper, see
+            `rglib.records.provenance.comparable`.
     """
-    means = _cells(_means(summary))
+    means = _cells(_means(summary), comparable)
     row = (MEAN, tuple(means[method, MEAN] for method in labels))
     made = [Table("Means over all problems", tuple(labels.values()), (row,))]
     for number, title in TABLE_TITLES.items():
-        cells = _cells(summary[summary["table"] == number])
+        cells = _cells(summary[summary["table"] == number], comparable)
         problems = list(dict.fromkeys(problem for _, problem in cells))
         rows = [
             (label, tuple(cells[method, problem] for problem in problems))
@@ -105,7 +107,7 @@ def _means(summary: pd.DataFrame) -> pd.DataFrame:
     return means.assign(restorations=counts, problem_id=MEAN).reset_index()
 
 
-def _cells(rows: pd.DataFrame) -> dict[tuple[str, str], Cell]:
+def _cells(rows: pd.DataFrame, comparable: bool) -> dict[tuple[str, str], Cell]:
     """A cell for each row, by method and problem; the best is that of a problem."""
     rounded = rows.round(SIGNIFICANT)
     best = rounded.groupby("problem_id")[list(METRICS)].transform("max")
@@ -113,17 +115,17 @@ def _cells(rows: pd.DataFrame) -> dict[tuple[str, str], Cell]:
         (row["method"], row["problem_id"]): Cell(
             row["method"],
             row["problem_id"],
-            {metric: _number(row, metric, best=top[metric]) for metric in METRICS},
+            {metric: _number(row, metric, top[metric], comparable) for metric in METRICS},
         )
         for row, top in zip(rounded.to_dict("records"), best.to_dict("records"), strict=True)
     }
 
 
-def _number(row: Mapping[Hashable, Any], metric: str, *, best: float) -> Number:
+def _number(row: Mapping[Hashable, Any], metric: str, best: float, comparable: bool) -> Number:
     decimals = SIGNIFICANT[metric]
     ours, paper = row[metric], row[f"paper_{metric}"]
     difference = ours - paper
-    known = not math.isnan(difference)
+    known = comparable and not math.isnan(difference)
     return Number(
         ours=failures(row) or f"{ours:.{decimals}f}",
         paper="" if math.isnan(paper) else f"{paper:.{decimals}f}",
