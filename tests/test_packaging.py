@@ -27,7 +27,7 @@ CONDA_NAMES = {
     "snakemake": "snakemake-minimal",
 }  # where they differ from PyPI's
 # deepinv needs torchvision, which does not go with every build of the pinned torch
-UNPINNED = {"deepinv"}
+UNPINNED = {"deepinv", "lpips"}
 PAPER = "Training Methods for Regularizing Gradients on Multi-Task Image Restoration Problems"
 
 
@@ -96,9 +96,10 @@ def test_what_is_imported_is_required():
         "skimage": "scikit-image",
     }  # where a module is not called as its package
     assert {"torch", "PIL", "yaml"} <= foreign, "the search misses imports"
-    # an integration needs the library that it is called after, which is an extra
-    optional = {path.stem for path in ROOT.glob("rglib/integrations/*.py")} - {"__init__"}
-    assert optional <= PROJECT["optional-dependencies"].keys()
+    # an integration needs the libraries of the extra that it is called after
+    extras = {path.stem for path in ROOT.glob("rglib/integrations/*.py")} - {"__init__"}
+    assert extras <= PROJECT["optional-dependencies"].keys()
+    optional = {r.name for extra in extras for r in requirements(extra)}
     required = {r.name for r in [*requirements(), *requirements("workflow")]} | optional
     assert {names.get(name, name) for name in foreign} <= required
 
