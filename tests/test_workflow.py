@@ -711,7 +711,7 @@ def test_on_other_photographs_the_regimes_of_rerg_stand_beside_the_tables(source
     trials = {
         f"{name}_{how}" for name in ("rerg", "deqgd") for how in ("found", "squares", "short")
     }
-    trials |= {"rerg_light"}
+    trials |= {"rerg_scaled"}
     trained = {job for job in with_trials if job.startswith("train_")}
     assert trained == {f"train_{trial}" for trial in trials}
     assert evaluate(*METHODS, *trials) <= with_trials
