@@ -109,7 +109,7 @@ rule publish_weights:
     input:
         [path for stage in STAGES.shipped for path in STAGES.to_ship(stage)],
         before=[card for cards in CARDS_BEFORE.values() for card in cards],
-        settings=rules.settings.output,
+        settings=rules.settings.output[0],
     log:
         f"{RUN}/logs/publish_weights.log",
     localrule: True
