@@ -676,6 +676,17 @@ def test_a_terminated_training_goes_on_where_it_was(project):
 # --- snakemake's own tools ------------------------------------------------------------------------
 
 
+def test_what_ships_is_copied_with_its_cards_and_settings(project):
+    """At 16 bits, and no stage of the configuration that no method needs."""
+    project.snakemake("publish_weights")
+    weights = project / "weights"
+    assert json.loads((weights / "settings.json").read_text())["run"] == "test"
+    card = json.loads((weights / "pnpreg.card.json").read_text())
+    assert card["steps"] == 4 and set(card["files"]) == {f"pnpreg_{r}.safetensors" for r in "PG"}
+    assert (weights / "denoiser_P.safetensors").stat().st_size < 2e5
+    assert not (weights / "start.card.json").exists()
+
+
 def test_a_stage_overfits_one_batch(project):
     project.snakemake("work/test/overfit/rg1.json")
     said = json.loads((project / "work/test/overfit/rg1.json").read_text())
