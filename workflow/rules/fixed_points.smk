@@ -24,10 +24,10 @@ if STUDY:
             f"{RUN}/logs/fixed_points_{{trained}}.log",
         benchmark:
             f"{RUN}/benchmarks/fixed_points_{{trained}}.tsv"
-        conda:
-            "../../environment.yml"
         wildcard_constraints:
             trained="|".join(PLAN.studied),
+        conda:
+            "../../environment.yml"
         threads: config["threads"]["train"]
         resources:
             gpu=GPUS_PER_JOB,

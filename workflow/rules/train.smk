@@ -3,7 +3,6 @@ from rglib.data.datasets import DOWNLOADS
 from rglib.records.made_with import contents
 from rglib.restoration.weights_folder import SECTIONS_AT_TEST_TIME, SETTINGS_FILE
 
-
 for stage in STAGES.trained(PLAN.every_stage):
 
     rule:
