@@ -9,16 +9,6 @@ localrules:
     make_lpips,
 
 
-def trunk_of_lpips(wildcards):
-    from rglib.integrations.lpips import LpipsError, trunk_file  # here, as PyTorch is slow
-
-    try:
-        trunk_file()
-    except LpipsError as missing:
-        raise WorkflowError(str(missing)) from None
-    return []  # its checksum is known, and its time says nothing
-
-
 rule lpips_of_method:
     input:
         trunk_of_lpips,
