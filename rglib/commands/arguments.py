@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from rglib.plan.roles import SOLVERS
 
-DEFAULT_METHOD = "rerg"  # of `rglib restore`; `python -m benchmarks.methods` says what serves best
+DEFAULT_METHOD = "mtdeq"  # of `rglib restore`: what serves best by `python -m benchmarks.methods`
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
