@@ -180,7 +180,7 @@ def test_an_erased_part_is_filled_and_seen(here, run):
 
 @pytest.mark.parametrize(("problem_id", "margin"), [("deblur_s2.0", 25), ("sr3_gaussian_n0", 8)])
 def test_a_photograph_is_restored_with_a_margin(here, run, tiny_models, problem_id, margin):
-    done(run(f"restore one.png --problem {problem_id} -o x.npy"))
+    done(run(f"restore one.png --problem {problem_id} --method rerg -o x.npy"))
     prior = rglib.load("rerg", models=tiny_models, device="cpu").adjusted(iterations=3)
     y, factor = to_tensor(picture("one")), getattr(PROBLEMS[problem_id], "factor", 1)
     x = prior.restore(continued(y, margin), problem_id)
@@ -195,7 +195,7 @@ def test_completion_has_no_border_and_the_nearest_settings(here, run):
         "b": "--border circular --problem completion90",
         "c": "--problem completion80",
     }.items():
-        done(run(f"restore y.png --mask m.png -o {name}.npy --solver adam {options}"))
+        done(run(f"restore y.png --mask m.png -o {name}.npy --method rerg --solver adam {options}"))
     a, b, c = (np.load(here / f"{name}.npy") for name in "abc")
     assert np.array_equal(a, b) and not np.array_equal(a, c)
 
@@ -248,7 +248,7 @@ def test_one_bad_image_of_a_folder_stops_before_the_work(here, run):
 
 
 def test_nothing_is_overwritten_without_being_asked(here, run):
-    line = "restore one.png --problem deblur_s1.6 -o x.png"
+    line = "restore one.png --problem deblur_s1.6 --method rerg -o x.png"
     done(run(line))
     before = (here / "x.png").read_bytes()
     status, said = run(f"{line} --s 0.3")
@@ -341,7 +341,7 @@ MISTAKES = {
         "cannot restore one.png: a 99x99 blur kernel does not fit"
     ),
     "restore one.png --problem deblur_s1.6 --noise 2.55 -o x.png": "0.01 for 2.55 of 255",
-    "restore one.png --problem deblur_s1.6 --s -1 -o x.png": "s: -1.0 is not allowed",
+    "restore one.png --problem deblur_s1.6 --method rerg --s -1 -o x.png": "s: -1.0 is not allowed",
     "restore one.png --problem deblur_s1.6 --lr 0.1 --method gauss -o x.png": "lr: gauss restores",
     "restore one.png --problem deblur_s1.6 --truth photos/two.png -o x.png": (
         "the truth photos/two.png has 70x40 pixels, the result 96x64"
