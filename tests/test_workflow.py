@@ -360,7 +360,7 @@ def test_a_single_figure_can_be_asked_for_without_options(project):
 
 
 CHANGES = [
-    ("stages/rg1/optimiser/lr", 2.0e-5, {"train_rg1"} | evaluate("rg1") | REPORT),
+    ("stages/rg1/optimiser/lr", 3.0e-5, {"train_rg1"} | evaluate("rg1") | REPORT),
     ("stages/rg1/precision", "bfloat16", {"train_rg1"} | evaluate("rg1") | REPORT),
     ("stages/deqgd/budget/steps", 3, {"train_deqgd"} | evaluate("deqgd") | REPORT),
     ("problems/completion80/lr", 0.02, evaluate(*BY_DESCENT) | SETTINGS | REPORT),
@@ -461,8 +461,8 @@ def test_runs_are_kept_apart(other, finished):
     project, before, said = other
     assert project.digests("work/test") == before
     kept, made = (
-        {path.name: digest for path, digest in folder.items()}
-        for folder in (project.digests("results/earlier/test"), finished.digests("results"))
+        {path.name: digest for path, digest in digests.items() if "published" not in path.parts}
+        for digests in (project.digests("results/earlier/test"), finished.digests("results"))
     )
     assert kept == made
     assert "results of the run test: they are now in results/earlier/test/" in said
