@@ -25,7 +25,7 @@ def photographs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", ["completion80", "deblur_s1.6", "sr2_gaussian_n0.01"])
-@pytest.mark.parametrize("method", ["pnpreg", "rerg"])
+@pytest.mark.parametrize("method", ["deqgd", "rerg"])  # pnpReG's descent leaves its zeros
 def test_at_the_zeros_bfloat16_is_within_a_hundredth_of_a_decibel(method, problem, photographs):
     seen = observe(PROBLEMS[problem], photographs, SeededImage())
     reached = {}
