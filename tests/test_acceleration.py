@@ -19,7 +19,7 @@ from toys import LONG_FOOT, check_layout, toy_provenance
 from rglib.core.fixed_point import solver_named
 from rglib.core.maps import RegularizedGradient
 from rglib.core.operators import Mask
-from rglib.core.problems import DataGradient, KernelBlur
+from rglib.core.problems import DataGradient, KernelBlur, TrainingDistribution
 from rglib.data.images import ImageError, write_png
 from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import file_digest
@@ -151,7 +151,7 @@ def test_crops_that_a_blur_does_not_fit_are_refused(monkeypatch):
 def test_the_networks_as_they_are_have_the_settings_they_were_trained_for():
     trained, pretrained = (
         overlaid(DEFAULT, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
-        for name in ("trained", "pretrained")
+        for name in ("overnight", "pretrained")
     )
     for section in ("evaluation", "problems", "admm"):
         assert pretrained[section] == trained[section]
@@ -223,7 +223,9 @@ def test_both_solvers_start_from_what_the_stage_would_draw():
 
     for step, rows in table.groupby("step"):
         x_hat = torch.from_numpy(crops.crops(step)).float() / 255
-        losses = Equilibrium(gradient_descent=1.0)({"G": record}, Batch(x_hat, step, crops.seed))
+        as_drawn = TrainingDistribution.of(DEFAULT["training_problems"])
+        objective = Equilibrium(gradient_descent=1.0, distribution=as_drawn)
+        losses = objective({"G": record}, Batch(x_hat, step, crops.seed))
         assert (rows["sigma"] == losses.statistics["sigma"]).all()
     assert list(table["solver"]) == [*SOLVERS] * 2
 
