@@ -97,13 +97,13 @@ def test_overlays_merge_mappings_at_every_depth_and_replace_the_rest():
 
 
 def test_weights_that_an_ablation_alone_needs_are_told_as_weights(monkeypatch):
-    """RERG is given, and of pnpReG P alone: only the ablation's training starts from its G."""
+    """RG1 is given, and of pnpReG P alone: only the ablation's training starts from its G."""
     monkeypatch.chdir(Path(__file__).parents[1])
-    own = {"seed": 1, "init": {"G": "pnpreg"}}
-    config = with_ablations({"mine": an_ablation(stage=own)}, init="weights")
-    config["methods"] = {name: config["methods"][name] for name in ("gauss", "rerg")}
+    ablation = an_ablation(stage={"seed": 1}) | {"method": "rg1"}
+    config = with_ablations({"mine": ablation}, init="weights")
+    config["methods"] = {name: config["methods"][name] for name in ("gauss", "rg1")}
     given = {"denoiser": "P", "pnpreg": "P", "mtdeq": "P", "rg1": "PG", "deqgd": "G", "rerg": "PG"}
-    config["weights"] = {"start": config["weights"]["start"]} | {
+    config["weights"] = {
         stage: {role: {"file": f"weights/{stage}_{role}.safetensors"} for role in roles}
         for stage, roles in given.items()
     }

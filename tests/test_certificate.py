@@ -178,7 +178,7 @@ def test_it_lies_beside_each_image(here, tiny_models, capsys):
     names = sorted(path.name for path in (here / "out").iterdir())
     assert names == ["a.png", "a.png-certificate.json", "b.png", "b.png-certificate.json"]
     found = json.loads((here / "out/a.png-certificate.json").read_text())
-    assert found["method"] == "mtdeq" and found["outcome"] == "out_of_steps"
+    assert found["method"] == "rerg" and found["outcome"] == "out_of_steps"
     assert found["weights"] == file_digest(tiny_models / "rerg_G.safetensors")
     assert found["settings"]["iterations"] == 3 and found["problem"]["sigma"] == 0.01
     assert found["residual"] > 0 and set(found["theorem_1"]) == {"applies", "distance", "says"}
@@ -191,4 +191,4 @@ def test_a_certificate_that_is_there_is_not_overwritten(here, tiny_models, capsy
     assert "x.png-certificate.json is there already" in capsys.readouterr().err
     assert not (here / "x.png").exists()
     assert restore(tiny_models, f"{line} --overwrite") == 0
-    assert json.loads((here / "x.png-certificate.json").read_text())["method"] == "rerg"
+    assert json.loads((here / "x.png-certificate.json").read_text())["method"] == "mtdeq"
