@@ -103,7 +103,7 @@ def test_weights_that_an_ablation_alone_needs_are_told_as_weights(monkeypatch):
     config = with_ablations({"mine": ablation}, init="weights")
     config["methods"] = {name: config["methods"][name] for name in ("gauss", "rg1")}
     given = {"denoiser": "P", "pnpreg": "P", "mtdeq": "P", "rg1": "PG", "deqgd": "G", "rerg": "PG"}
-    config["weights"] = {
+    config["weights"] = {"start": config["weights"]["start"]} | {
         stage: {role: {"file": f"weights/{stage}_{role}.safetensors"} for role in roles}
         for stage, roles in given.items()
     }
