@@ -135,7 +135,7 @@ def test_an_objective_has_its_sections_and_with_a_large_delta_half_of_deqgds_los
     stage = config["stages"]["huber"]
     assert learned_roles(stage) == ["G"]
     assert sections_of(stage) == ["equilibrium", "training_problems"]
-    shared = {section: config[section] for section in sections_of(stage)}
+    shared = {section: config[section] | stage.get(section, {}) for section in sections_of(stage)}
     x_hat = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     losses, slopes = [], []
     for name, options in (

@@ -69,9 +69,9 @@ def test_a_stage_is_trained_by_its_objective_schedule_and_solver():
         "rglib.training.factory:OBJECTIVES[equilibrium]",
         "rglib.training.factory:SCHEDULES[cosine,step]",
     ]
-    assert "rglib.core.fixed_point:SOLVERS[adam]" in training("rerg", plan)
-    another = from_scratch(stages={"rerg": {"equilibrium": {"solver": "semi_implicit"}}})
-    assert "rglib.core.fixed_point:SOLVERS[semi_implicit]" in training("rerg", another)
+    assert "rglib.core.fixed_point:SOLVERS[semi_implicit]" in training("rerg", plan)
+    another = from_scratch(stages={"rerg": {"equilibrium": {"solver": "adam", "keep": None}}})
+    assert "rglib.core.fixed_point:SOLVERS[adam]" in training("rerg", another)
 
 
 def test_an_objective_of_your_own_may_take_any_solver_of_the_project():
