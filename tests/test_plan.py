@@ -21,8 +21,9 @@ TRAINED_FROM = {  # the stage and role that each network starts from, with this 
     "pnpreg": {"P": "denoiser", "G": "residual"},
     "mtdeq": {"P": "denoiser"},
     "rg1": {"P": "mtdeq", "G": "pnpreg"},
-    "deqgd": {"G": "pnpreg"},
-    "rerg": {"P": "mtdeq", "G": "pnpreg"},
+    "start": {"G": "pnpreg"},
+    "deqgd": {"G": "start"},
+    "rerg": {"P": "mtdeq", "G": "start"},
 }
 NETWORKS = {
     "denoiser": ["P"],
@@ -30,6 +31,7 @@ NETWORKS = {
     "pnpreg": ["P", "G"],
     "mtdeq": ["P"],
     "rg1": ["P", "G"],
+    "start": ["G"],
     "deqgd": ["G"],
     "rerg": ["P", "G"],
 }
@@ -93,10 +95,10 @@ def test_every_method_needs_every_stage_from_scratch_and_all_are_trained():
 def test_given_stages_are_not_trained_and_start_from_nothing():
     plan = planned()
     needed = plan.stages_of(plan.methods)
-    assert plan.stages.given(needed) == ["denoiser", "mtdeq", "pnpreg"]
+    assert plan.stages.given(needed) == ["denoiser", "mtdeq", "pnpreg", "start"]
     assert plan.stages.trained(needed) == ["rg1", "deqgd", "rerg"]  # no residual: pnpreg is given
     assert plan.stages.predecessors("pnpreg") == {}
-    assert plan.stages.predecessors("rerg") == {"P": "mtdeq", "G": "pnpreg"}
+    assert plan.stages.predecessors("rerg") == {"P": "mtdeq", "G": "start"}
 
 
 @pytest.mark.parametrize(("stage", "roles"), NETWORKS.items())
@@ -120,7 +122,7 @@ def test_the_parameters_of_a_stage_are_what_its_numbers_depend_on():
     assert parameters == {
         "stage": "rerg",
         "learned": ["P", "G"],
-        "starts": {"P": "mtdeq", "G": "pnpreg"},
+        "starts": {"P": "mtdeq", "G": "start"},
         "entry": {key: entry[key] for key in ("objective", "options", "init", "budget")}
         | {"optimiser": entry["optimiser"]},
         "shared": {key: default()[key] for key in ("equilibrium", "training_problems")},
@@ -156,7 +158,7 @@ def test_sections_count_for_the_stages_that_read_them_alone():
     change = {"equilibrium": {"eta_gd": 0.1}}
     before, after = from_scratch().stages, from_scratch(**change).stages
     moved = {s for s in TRAINED_FROM if before.parameters(s) != after.parameters(s)}
-    assert moved == {"mtdeq", "rg1", "deqgd", "rerg"}
+    assert moved == {"mtdeq", "rg1", "start", "deqgd", "rerg"}
 
 
 def test_several_processes_train_a_stage_unless_it_judges_its_batch_as_a_whole():
@@ -171,7 +173,7 @@ def test_a_training_reads_both_stores_and_where_its_networks_start():
     assert from_scratch(run="r").stages.inputs("deqgd") == {
         "train": "work/r/store/train/store.json",
         "validation": "work/r/store/validation/store.json",
-        "start_G": "work/r/models/pnpreg/G.safetensors",
+        "start_G": "work/r/models/start/G.safetensors",
     }
     assert set(from_scratch().stages.inputs("denoiser")) == {"train", "validation"}
 
@@ -211,7 +213,8 @@ def test_trained_stages_that_weights_names_are_shipped_with_what_lies_on_the_way
     config = deepcopy(default()) | {"init": "scratch", "weights": weights, "run": "r"}
     stages = Plan.of(config).stages
     assert stages.shipped == ["denoiser", "mtdeq", "pnpreg", "rerg"]
-    assert stages.on_the_way("pnpreg") == ["residual"] and stages.on_the_way("rerg") == []
+    assert stages.on_the_way("pnpreg") == ["residual"]
+    assert stages.on_the_way("rerg") == ["start"]
     models = "work/r/models"
     assert stages.to_ship("mtdeq") == [
         f"{models}/mtdeq/card.json",

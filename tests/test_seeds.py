@@ -55,9 +55,9 @@ def test_weights_that_an_overlay_takes_away_are_trained_for_every_seed():
 
 def test_a_copy_starts_from_the_copies_of_what_is_trained_and_else_from_the_same():
     from_weights = including_seeds(with_seeds(0, 1))["stages"]
-    assert from_weights["rerg.seed1"]["init"] == {"P": "mtdeq", "G": "pnpreg"}
+    assert from_weights["rerg.seed1"]["init"] == {"P": "mtdeq", "G": "start"}
     from_scratch = including_seeds(with_seeds(0, 1, init="scratch"))["stages"]
-    assert from_scratch["rerg.seed1"]["init"] == {"P": "mtdeq.seed1", "G": "pnpreg.seed1"}
+    assert from_scratch["rerg.seed1"]["init"] == {"P": "mtdeq.seed1", "G": "start.seed1"}
     assert from_scratch["denoiser.seed1"]["init"] == {"P": "orthogonal"}
 
 

@@ -110,7 +110,7 @@ class Tree:
             elif path.suffix == ".md":
                 write_text("thirty\n", path, **about)
             else:
-                save(new_figure(1, 1), path, **about)
+                save(new_figure(1, 1, foot=""), path, **about)
 
     def verify(self, **options):
         return {f.file: f for f in verify(self / "results", **options)}
