@@ -120,7 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
         f"Means over the middle, {options.side}x{options.side}, of {PHOTOGRAPHS} photographs of "
         f"{DATASET}; the best of each problem is bold. Seconds of CPU time are for one of them, in "
         f"float32 with {options.threads} thread(s); memory is the most that the process had. "
-        f"{machine()}. `python -m benchmarks.methods` writes this."
+        f"{machine()}. `python -m benchmarks.methods --side {options.side} --threads "
+        f"{options.threads}` writes this."
     )
     text = markdown(table, said=said)
     for name, content in (("methods.csv", table.to_csv(index=False)), ("methods.md", text)):

@@ -6,6 +6,7 @@ What needs torchmetrics and torchvision is skipped where they cannot be imported
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -236,6 +237,13 @@ def test_means_are_laid_out_and_the_lowest_is_bold(results, tmp_path):
     completion, sr = "completion, 80 % missing", "SR ×2 bicubic, σ = 0.01"
     assert rows[completion, "RG1"] == "**0.150**" and rows[completion, "RERG"] == "0.450"
     assert rows[sr, "RG1"] == "0.400" and rows[sr, "RERG"] == "**0.100**"
+
+
+def test_a_stand_in_is_named_in_the_sentence_above_the_means(results, tmp_path):
+    joined = with_lpips(results, values_of(results, 0.5, tmp_path))
+    made = replace(PROVENANCE, test_set="three others", stand_in_for="Set5")
+    text = lpips_markdown(joined, labels=LABELS, provenance=made)
+    assert "images of the STAND-IN test set three others (not Set5)" in text
 
 
 def test_a_diverged_restoration_has_no_value_and_is_in_no_mean(results, tmp_path):

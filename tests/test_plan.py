@@ -223,6 +223,13 @@ def test_trained_stages_that_weights_names_are_shipped_with_what_lies_on_the_way
     assert stages.to_ship("rerg") == [f"{models}/rerg/card.json", f"{models}/rerg/G.safetensors"]
 
 
+def test_a_stage_that_no_method_needs_is_not_shipped():
+    methods = {name: default()["methods"][name] for name in ("gauss", "pnpreg")}
+    config = deepcopy(default()) | {"init": "scratch", "methods": methods}
+    assert {"mtdeq", "start"} <= set(config["weights"])
+    assert Plan.of(config).stages.shipped == ["denoiser", "pnpreg"]
+
+
 # --- methods --------------------------------------------------------------------------------------
 
 

@@ -65,8 +65,13 @@ class Stages:
 
     @property
     def shipped(self) -> list[str]:
-        """The stages whose weights are published: those that ``weights`` names, trained here."""
-        return self.trained(self.config["weights"])
+        """The stages whose weights are published: those trained here that ``weights`` names.
+
+        And that a method needs: ``weights`` of config.yaml names the starts of its methods too.
+        """
+        used = (method["stage"] for method in self.config["methods"].values())
+        needed = self.with_predecessors(used)
+        return [stage for stage in self.trained(self.config["weights"]) if stage in needed]
 
     def on_the_way(self, stage: str) -> list[str]:
         """What a stage was trained from, where that is neither given nor shipped itself."""

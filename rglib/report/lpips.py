@@ -96,11 +96,10 @@ def lpips_markdown(
             name = labels[row["method"]]
             rows.append([problem_title(problem), name, *([failed] * 3 if failed else values)])
     headers = ["problem", "method", "PSNR (dB)", "SSIM", "LPIPS (lower is better)"]
-    test_set = provenance.test_set
     return "\n\n".join(
         [
             "# LPIPS beside PSNR and SSIM",
-            f"Means over the images of {test_set}; the best of each problem is bold. LPIPS is that "
+            f"Means over the images of {provenance.images}; the best of each problem is bold. LPIPS is that "
             "of images of 8 bits. The paper has none.",
             tabulate(rows, headers, tablefmt="pipe", disable_numparse=True),
             footnotes(provenance.brief()),

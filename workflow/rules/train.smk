@@ -100,15 +100,14 @@ rule overfit:
         expand(f"{RUN}/overfit/{{stage}}.json", stage=STAGES.trained(PLAN.stages_of(PLAN.methods))),
 
 
-SHIPPED = [stage for stage in STAGES.shipped if stage in PLAN.stages_of(PLAN.methods)]
-CARDS_BEFORE = {stage: STAGES.cards(STAGES.on_the_way(stage)) for stage in SHIPPED}
+CARDS_BEFORE = {stage: STAGES.cards(STAGES.on_the_way(stage)) for stage in STAGES.shipped}
 
 
 # As 16-bit files to ship: the stages that `weights` names, that are trained and that a method needs,
 # and the settings.
 rule publish_weights:
     input:
-        [path for stage in SHIPPED for path in STAGES.to_ship(stage)],
+        [path for stage in STAGES.shipped for path in STAGES.to_ship(stage)],
         before=[card for cards in CARDS_BEFORE.values() for card in cards],
         settings=rules.settings.output[0],
     log:
