@@ -99,8 +99,8 @@ def lpips_markdown(
     return "\n\n".join(
         [
             "# LPIPS beside PSNR and SSIM",
-            f"Means over the images of {provenance.images}; the best of each problem is bold. LPIPS is that "
-            "of images of 8 bits. The paper has none.",
+            f"Means over the images of {provenance.images}; the best of each problem is bold. "
+            "LPIPS is that of images of 8 bits. The paper has none.",
             tabulate(rows, headers, tablefmt="pipe", disable_numparse=True),
             footnotes(provenance.brief()),
         ]
