@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from benchmarks.subjects import METHOD, Setup, frozen, middle, shipped_size
+from benchmarks.subjects import METHODS, Setup, frozen, middle, shipped_size
 from benchmarks.table import Row
 from benchmarks.timing import Spread
 from rglib.core.algorithms import GradientDescent
@@ -106,7 +106,7 @@ def _measure(problem: str, setup: Setup) -> list[Row]:
                 for name in SOLVERS
             }
         )
-    where = f"{problem}, {side}x{side}, {METHOD}, lr {lr:g}"
+    where = f"{problem}, {side}x{side}, {METHODS['G']}, lr {lr:g}"
     return _rows(Row(SECTION, "", where, str(shipped_size()), "float32"), rounds)
 
 

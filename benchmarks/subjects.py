@@ -15,7 +15,7 @@ from rglib.core.tensors import to_tensor
 from rglib.records.provenance import PAPER_NETWORK, NetworkSize
 from rglib.restoration.weights_folder import Models
 
-METHOD = "rerg"  # whose shipped networks are used where they are of the size asked for
+METHODS = {"P": "mtdeq", "G": "rerg"}  # whose shipped networks are used, where they are of the size
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -49,7 +49,7 @@ class Setup:
 @functools.cache
 def shipped_size() -> NetworkSize:
     """The size of the networks that come with rglib, the embedded default's."""
-    size = Models.open().card(METHOD).network
+    size = Models.open().card(METHODS["G"]).network
     return NetworkSize(widths=tuple(size["widths"]), blocks=size["blocks"])
 
 
@@ -59,7 +59,7 @@ def network(role: str, size: NetworkSize, precision: str, device: torch.device) 
     made = build(role, widths=size.widths, blocks=size.blocks, arithmetic=PRECISIONS[precision])
     assert isinstance(made, DRUNet)
     if size == shipped_size():
-        load_into(made, Models.open().folder / f"{METHOD}_{role}.safetensors")
+        load_into(made, Models.open().weights(METHODS[role]))
     return made.to(device)
 
 

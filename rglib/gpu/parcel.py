@@ -33,7 +33,7 @@ from rglib.plan.roles import ROLE
 from rglib.plan.stages import Stages
 from rglib.plan.variants import expanded
 from rglib.records.code_hash import code_hash
-from rglib.restoration.weights_folder import shipped, write_settings
+from rglib.restoration.weights_folder import SETTINGS_FILE, Models, write_settings
 from rglib.training.stage import StageSettings
 
 Config = Mapping[str, Any]
@@ -275,12 +275,16 @@ def _copy_code(folder: Path) -> None:
 
 
 def _copy_networks(folder: Path) -> None:
-    """The shipped network that devices are compared with."""
+    """The shipped networks that devices are compared with."""
     target = folder / "weights"
     target.mkdir(parents=True)
-    names = [f"{TESTED}_P.safetensors", f"{TESTED}_G.safetensors", f"{TESTED}.card.json"]
-    for name in (*names, "settings.json"):
-        shutil.copyfile(shipped() / name, target / name)
+    models = Models.open()
+    weights = [models.weights(method) for method in TESTED.values()]
+    cards = [
+        models.folder / f"{models.method(method)['stage']}.card.json" for method in TESTED.values()
+    ]
+    for path in (*weights, *cards, models.folder / SETTINGS_FILE):
+        shutil.copyfile(path, target / path.name)
 
 
 def _copy_states(states: States, assignment: Assignment, folder: Path) -> None:

@@ -76,7 +76,7 @@ COMPILING_PAYS = 1.05  # times as many updates a second, measured
 
 CPU = torch.device("cpu")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TESTED = "rerg"  # the method whose networks agree, which are well-behaved
+TESTED = {"P": "mtdeq", "G": "rerg"}  # methods with well-behaved networks, which are to agree
 PROBLEM = "deblur_s1.6"
 # How far the device may be from the CPU in float32: in float32 by these; in bfloat16 by ten times
 # as much and half as far again as the CPU in bfloat16. Where gradients nearly cancel, that is far.
@@ -312,7 +312,7 @@ def _comparisons(assignment: Assignment) -> Iterator[dict[str, Any]]:
     cell = table_cell(assignment, torch.float32, CPU)
     for precision, arithmetic in PRECISIONS.items():
         there = table_cell(assignment, arithmetic, device)
-        name = f"{TESTED}, {PROBLEM}: dB, from {cell:.3f}"
+        name = f"{TESTED['G']}, {PROBLEM}: dB, from {cell:.3f}"
         yield _row(name, precision, abs(there - cell), ALLOWED_DB)
     x_hat = validation_batch(2, 64)
     for step, settings in enumerate(assignment.stages):  # each with a problem of its own
@@ -353,10 +353,9 @@ def outcome(
     recipe = factory.recipe(entry, settings.shared, seed=settings.seed)
     objective = recipe.objective
     models = Models.open()
-    size = models.card(TESTED).network
     networks = {}
     for role in (*objective.learns, *objective.uses):
-        weights = models.folder / f"{TESTED}_{role}.safetensors"
+        weights, size = models.weights(TESTED[role]), models.card(TESTED[role]).network
         network = load_trainable(role, weights, network=size, arithmetic=arithmetic)
         networks[role] = network.to(device)
     kept = KeptIterates(Keep(first_steps=8)) if recipe.keep else None
@@ -378,7 +377,7 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 def table_cell(assignment: Assignment, arithmetic: torch.dtype, device: torch.device) -> float:
     """PSNR (dB) of the tested method on a crop, at a zero."""
     models = Models.open()
-    size, weights = models.card(TESTED).network, models.weights(TESTED)
+    size, weights = models.card(TESTED["G"]).network, models.weights(TESTED["G"])
     G = load_trainable("G", weights, network=size, arithmetic=arithmetic)
     method = restorer("gradient_descent", PROBLEM, for_inference(G, device), assignment.config)
     seen = observe_image(PROBLEMS[PROBLEM], validation_batch(1, 96)).to(device)

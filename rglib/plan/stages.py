@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from os.path import dirname, exists, join
 from typing import Any
 
-from rglib.plan.roles import learned_roles, sections_of, start_of
+from rglib.plan.roles import ROLE, learned_roles, sections_of, start_of
 from rglib.plan.seeds import is_given
 
 Config = Mapping[str, Any]
@@ -155,6 +155,11 @@ class Stages:
         return [file for file in dict.fromkeys([*files, *cards]) if file and exists(file)]
 
     def to_ship(self, stage: str) -> list[str]:
-        """The files of a trained stage that are published: its card, then the named weights."""
-        roles = self.config["weights"][stage] or self.learned(stage)
+        """The files of a trained stage that are published: its card, then weights.
+
+        Those that ``weights`` names, else those that methods restore with, else all.
+        """
+        methods = self.config["methods"].values()
+        used = [ROLE[method["algorithm"]] for method in methods if method["stage"] == stage]
+        roles = self.config["weights"][stage] or used or self.learned(stage)
         return [self.card(stage), *(self.network(stage, role) for role in roles)]
