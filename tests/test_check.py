@@ -24,7 +24,10 @@ from rglib.training.objectives.equilibrium import Equilibrium
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 OVERLAYS = [None, *sorted((ROOT / "config").glob("*.yaml"))]
-UNDER = {"fixed_points_wide": ROOT / "config/fixed_points_base.yaml"}  # an overlay of an overlay
+UNDER = {  # overlays of overlays
+    "fixed_points_wide": ROOT / "config/fixed_points_base.yaml",
+    "gpu_quarter": ROOT / "config/overnight.yaml",
+}
 GONE = object()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_quarter import STAGES, TINY, tiny_config
+from test_quarter import QUARTER, STAGES, TINY, tiny_config
 
 from rglib.core.networks import build
 from rglib.data.images import write_png
@@ -52,7 +52,7 @@ def configured(photographs, tmp_path):
     """The same configuration for a command line."""
     overlay = tmp_path / "mine.yaml"
     overlay.write_text(yaml.safe_dump(overlaid(TINY, data_of(photographs))))
-    return ["--configfile", "config/gpu_quarter.yaml", str(overlay)]
+    return ["--configfile", *map(str, QUARTER), str(overlay)]
 
 
 def files(folder):
@@ -99,7 +99,7 @@ def test_images_with_most_pixels_in_a_byte_go_first_and_nothing_exceeds_the_limi
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
-    overlay = ["--configfile", "config/gpu_quarter.yaml"]
+    overlay = ["--configfile", *map(str, QUARTER)]
     assert main(["pack", str(tmp_path), *overlay]) == 2
     assert "is there already" in capsys.readouterr().err
     assert files(tmp_path) == {"mine.txt"}
@@ -165,7 +165,7 @@ def test_an_overlay_gives_what_came_back_to_a_run(tmp_path):
     states.write("mtdeq", {"P": {}}, card={}, history=[{"step": 0}])
     states.write("score", {}, card={}, history=[{"step": 0}])
     path = parcel.as_given(states)
-    config = configuration([Path("config/gpu_quarter.yaml"), path])
+    config = configuration([*QUARTER, path])
     assert is_given("mtdeq", config) and not is_given("denoiser", config)
     assert parcel.yaml.safe_load(path.read_text()) == {
         "init": "weights",

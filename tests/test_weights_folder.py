@@ -49,6 +49,23 @@ def test_shipped_networks_and_cards_belong_together():
         assert found.card(name).stage == found.method(name)["stage"]
 
 
+def test_the_readme_of_the_networks_is_a_model_card_that_agrees_with_them():
+    front, text = (ROOT / "weights/README.md").read_text(encoding="utf-8").split("\n---\n", 1)
+    said = yaml.safe_load(front.removeprefix("---\n"))
+    assert said["library_name"] == "rglib" and said["license"] == "mit"
+    rows = re.findall(r"^\| `(\w+)` \| ([PG]) \| .* \| (\d+)(?:,.*)? \|$", text, re.M)
+    found = Models.open()
+    stages = {found.method(name)["stage"]: name for name in found.available()}
+    assert {stage for stage, _, _ in rows} == stages.keys()
+    for stage, role, seconds in rows:
+        assert found.weights(stages[stage]).name == f"{stage}_{role}.safetensors"
+        assert abs(60 * found.card(stages[stage]).minutes_trained - int(seconds)) < 1
+    assert {path.stem for path in found.folder.glob("*.safetensors")} == {
+        f"{stage}_{role}" for stage, role, _ in rows
+    }
+    assert f"{found.card('rerg').images} photographs" in text
+
+
 def test_settings_are_sections_of_the_configuration_as_they_are(tmp_path):
     write_settings(DEFAULT, tmp_path / "settings.json")
     for section, value in Models.open(tmp_path).settings.items():
