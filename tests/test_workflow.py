@@ -20,6 +20,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from rglib.records.provenance import usable_processors
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
@@ -743,6 +745,13 @@ def test_another_file_or_card_of_given_weights_is_noticed(source, tmp_path):
     told = project / "weights/denoiser.card.json"
     told.write_text(told.read_text(encoding="utf-8").replace("9000", "8999"))
     assert project.planned(card, config=config) == {"given_denoiser"}
+
+
+def test_no_more_jobs_run_at_a_time_than_there_are_processors(source, tmp_path):
+    project = source.copy(tmp_path / "project")
+    card = "work/pretrained/models/denoiser/card.json"
+    said = project.snakemake("--cores", "999", card, config="config/pretrained.yaml")
+    assert re.search(rf"Provided cores: {usable_processors()}\b", said)
 
 
 def test_stages_that_do_not_ship_are_told_by_the_cards_of_those_that_do(source):

@@ -548,10 +548,15 @@ def write_machine(
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    can_tell = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+
+
 def machine() -> str:
     """Name the processor, the usable cores and the NVIDIA GPUs of this machine."""
-    can_tell = hasattr(os, "sched_getaffinity")
-    usable = len(os.sched_getaffinity(0)) if can_tell else os.cpu_count() or 1
+    usable = usable_processors()
     # From the driver's files: asking torch would cost every report seconds of import.
     gpus = [
         model

@@ -6,11 +6,16 @@ from shutil import which
 
 from rglib.plan.plan import Plan
 from rglib.records.made_with import Code, networks
-from rglib.records.provenance import RECORD_SUFFIX
+from rglib.records.provenance import RECORD_SUFFIX, usable_processors
 
 PLAN = Plan.of(config)
 STAGES, RUN = PLAN.stages, PLAN.run
 CODE = Code(PLAN, lambda name: Path(workflow.source_path(f"../scripts/{name}.py")))
+
+# More jobs at a time than processors get in one another's way: on two, `--cores 8` is `--cores 2`.
+PROCESSORS = usable_processors()
+if (workflow._cores or 0) > PROCESSORS:
+    workflow.register_resource("_cores", PROCESSORS)
 
 # `auto` is settled where the jobs are planned: on a cluster, the node of a job that asked for no GPU
 # may have one nevertheless.
