@@ -18,6 +18,7 @@ rule evaluate:
         f"{RUN}/logs/evaluate_{{method}}.log",
     benchmark:
         f"{RUN}/benchmarks/evaluate_{{method}}.tsv"
+    priority: -1  # nothing long waits for it, as for what comes before
     conda:
         "../../environment.yml"
     threads: config["threads"]["evaluate"]

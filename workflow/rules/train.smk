@@ -17,7 +17,6 @@ for stage in STAGES.trained(PLAN.every_stage):
             f"{RUN}/logs/train_{stage}.log",
         benchmark:
             f"{RUN}/benchmarks/train_{stage}.tsv"
-        priority: 1  # before evaluations, as others wait for it
         conda:
             "../../environment.yml"
         threads: config["threads"]["train"] * STAGES.processes(stage)
