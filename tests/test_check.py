@@ -176,7 +176,7 @@ LINES = [
         {"cosine": {"warmup": 1}, "step": {"every": 1, "gamma": 1}},
         "must be a mapping with either cosine or step",
     ),
-    ("stages.rg1.log.monitor", 15, "15 is not allowed; must be a multiple of log.every, 8"),
+    ("stages.rg1.log.monitor", 15, "15 is not allowed; must be a multiple of log.every, 4"),
     ("stages.rg1.objective", "deq", "must be one of denoising, residual_start, score_start,"),
     ("stages.denoiser.options.sigma_max_255", 256, "256 is not allowed; must be at most 255"),
     ("stages.residual.options.degraded", 1.5, "1.5 is not allowed; must be at most 1"),
@@ -400,14 +400,16 @@ def test_a_file_of_weights_that_is_not_there(with_weights):
 
 
 def test_given_weights_lack_a_network_that_others_need(with_weights):
-    lines = mistakes(edited(at("weights.pnpreg.G"), GONE, with_weights)).split("\n")
+    only_P = {"P": {"file": "weights/mtdeq_P.safetensors"}}
+    lines = mistakes(edited(at("weights.pnpreg"), only_P, with_weights)).split("\n")
     assert all(line.startswith("weights.pnpreg.G: is missing; ") for line in lines)
     users = {"methods.pnpreg", "stages.rg1.init.G"}
     assert {line.split("; ")[1].split(" needs")[0] for line in lines} == users
 
 
 def test_a_network_of_given_weights_that_nobody_needs_may_lack(with_weights):
-    check(edited(at("weights.pnpreg.P"), GONE, with_weights), SCHEMA)
+    assert set(with_weights["weights"]["pnpreg"]) == {"G"}  # of the two that the stage learns
+    check(with_weights, SCHEMA)
 
 
 # --- any mistake at all ---------------------------------------------------------------------------
