@@ -102,10 +102,14 @@ def test_weights_that_an_ablation_alone_needs_are_told_as_weights(monkeypatch):
     ablation = an_ablation(stage={"seed": 1}) | {"method": "rg1"}
     config = with_ablations({"mine": ablation}, init="weights")
     config["methods"] = {name: config["methods"][name] for name in ("gauss", "rg1")}
-    given = {"denoiser": "P", "pnpreg": "P", "mtdeq": "P", "rg1": "PG", "deqgd": "G", "rerg": "PG"}
-    config["weights"] = {"start": config["weights"]["start"]} | {
-        stage: {role: {"file": f"weights/{stage}_{role}.safetensors"} for role in roles}
-        for stage, roles in given.items()
+    given = {"denoiser": "P", "mtdeq": "P", "rg1": "G", "deqgd": "G", "rerg": "G"}
+    config["weights"] = {
+        "start": config["weights"]["start"],
+        "pnpreg": {"P": {"file": "weights/denoiser_P.safetensors"}},
+        **{
+            stage: {role: {"file": f"weights/{stage}_{role}.safetensors"}}
+            for stage, role in given.items()
+        },
     }
     with pytest.raises(ConfigurationError) as caught:
         check(config, SCHEMA)

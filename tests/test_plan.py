@@ -320,7 +320,7 @@ def test_without_a_method_by_descent_what_needs_one_is_refused():
 def test_theorem_1_has_the_P_that_was_trained_with_a_G_and_else_the_configured_one():
     plan = planned()
     assert {method: plan.denoiser(method) for method in BY_DESCENT} == {
-        "pnpreg": "pnpreg",
+        "pnpreg": "mtdeq",  # given, and of it G alone
         "rg1": "rg1",
         "deqgd": "mtdeq",
         "rerg": "rerg",
