@@ -9,7 +9,7 @@ from rglib.core.fixed_point import Map
 
 @dataclass(frozen=True)
 class HeavyBall:
-    """x <- x - step F(x) + momentum (x - previous), which rests where the gradient F is zero.
+    """x <- x - step F(x) + momentum (x - previous), which stops moving where F is zero.
 
     The state is the iterate before the last one, (B, 3, H, W).
     """
