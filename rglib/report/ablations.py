@@ -16,6 +16,7 @@ from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
     MINUS,
     footnotes,
+    problem_title,
     read_results,
     summarise,
     write_csv,
@@ -122,7 +123,7 @@ def ablations_markdown(
     """
     changes = list(table.columns[len(COLUMNS) :])
     header = ["reading", "ablation", "PSNR (dB)", "SSIM", "change (dB)"]
-    header += [column.removesuffix(_change_column("")) for column in changes]
+    header += [problem_title(column.removesuffix(_change_column(""))) for column in changes]
     lines = [
         [
             "" if pd.isna(row["reading"]) else row["reading"],
