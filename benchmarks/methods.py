@@ -98,7 +98,7 @@ def markdown(table: pd.DataFrame, *, labels: Mapping[str, str], said: str) -> st
         ]
         for method in dict.fromkeys(table["method"])
     ]
-    header = ["PSNR (dB)", *map(problem_title, of_problem), "seconds", "memory (MB)"]
+    header = ["PSNR (dB)", *(problem_title(str(id)) for id in of_problem), "seconds", "memory (MB)"]
     alignment = ["left", *["right"] * (len(header) - 1)]
     body = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=alignment)
     return f"# Which method for what\n\n{said}\n\n{body}\n"
@@ -127,8 +127,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     said = (
         f"Means over the middle, {options.side}x{options.side}, of {PHOTOGRAPHS} of the "
-        f"{CATALOGUE[DATASET].title}; the best of each problem is bold. Seconds of CPU time are for one of them, in "
-        f"float32 with {options.threads} thread(s); memory is the most that the process had. "
+        f"{CATALOGUE[DATASET].title}; the best of each problem is bold. Seconds of CPU time are "
+        f"for one of them, in float32 with {options.threads} thread(s); memory is the most that "
+        "the process had. "
         f"{machine()}. `python -m benchmarks.methods --side {options.side} --threads "
         f"{options.threads}` writes this."
     )

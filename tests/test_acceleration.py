@@ -380,8 +380,8 @@ def test_the_sentences_count_and_say_what_adam_does_where_it_diverges():
     assert "after at most 50 calls on 1, and on 1 where Adam is not: " in said
     assert "Adam is not: RERG on completion, 90 % missing." in said
     assert (
-        "- Adam, RERG on completion, 90 % missing: starts at 10.00, is at its best, 24.50, after 1 calls, and "
-        "ends at not finite." in said
+        "- Adam, RERG on completion, 90 % missing: starts at 10.00, is at its best, 24.50, after "
+        "1 calls, and ends at not finite." in said
     )
     assert "- Adam" not in said_of_failures(ROWS[:2], labels=LABELS, steps=1500)
 

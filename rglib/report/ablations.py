@@ -140,9 +140,9 @@ def ablations_markdown(
     parts = [
         "# Ablations",
         f"What the paper leaves open, read another way, on {provenance.images}. PSNR and SSIM "
-        "are those of the result, means over problems and images. The other columns are changes of the "
-        "PSNR in dB against the unchanged method above, over all problems and problem by problem; "
-        "what another seed changes is chance. `docs/readings.md` explains the readings.",
+        "are those of the result, means over problems and images. The other columns are changes of "
+        "the PSNR in dB against the unchanged method above, over all problems and problem by "
+        "problem; what another seed changes is chance. `docs/readings.md` explains the readings.",
         tabulate(
             lines, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header)
         ),
