@@ -13,6 +13,7 @@ import io
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,10 +25,11 @@ from benchmarks.memory import resident_peak
 from rglib.core.metrics import psnr
 from rglib.core.problems import PROBLEMS, observe_image
 from rglib.core.tensors import centre, to_tensor
-from rglib.data.datasets import resolve
+from rglib.data.datasets import CATALOGUE, resolve
 from rglib.data.images import read_listed
 from rglib.files import check_writable, replacing
 from rglib.records.provenance import machine
+from rglib.report.evaluations import problem_title
 from rglib.restoration.prior import load
 from rglib.restoration.weights_folder import Models
 
@@ -74,8 +76,14 @@ def in_a_process(method: str, *, models: Path | None, side: int, threads: int) -
     return pd.read_csv(io.StringIO(done.stdout))
 
 
-def markdown(table: pd.DataFrame, *, said: str) -> str:
-    """A row for each method: mean PSNR by problem, seconds for a photograph, and memory."""
+def markdown(table: pd.DataFrame, *, labels: Mapping[str, str], said: str) -> str:
+    """A row for each method: mean PSNR by problem, seconds for a photograph, and memory.
+
+    Args:
+        table: what `measured` returns of every method.
+        labels: readable names of the methods, by id.
+        said: a paragraph above the table.
+    """
     found = table.groupby(["method", "problem_id"], sort=False)["psnr_db"].mean().unstack()
     of_problem = found[list(dict.fromkeys(table["problem_id"]))]
     of_method = table.groupby("method")
@@ -83,14 +91,14 @@ def markdown(table: pd.DataFrame, *, said: str) -> str:
     best = of_problem.round(2).max()
     rows = [
         [
-            method,
+            labels[method],
             *(_marked(of_problem[id][method], best[id]) for id in map(str, of_problem)),
             f"{seconds[method]:.1f}",
             f"{memory[method]:.0f}",
         ]
         for method in dict.fromkeys(table["method"])
     ]
-    header = ["PSNR (dB)", *of_problem, "seconds", "memory (MB)"]
+    header = ["PSNR (dB)", *(problem_title(str(id)) for id in of_problem), "seconds", "memory (MB)"]
     alignment = ["left", *["right"] * (len(header) - 1)]
     body = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=alignment)
     return f"# Which method for what\n\n{said}\n\n{body}\n"
@@ -111,19 +119,22 @@ def main(arguments: list[str] | None = None) -> None:
         )
         return
     check_writable([options.out])
-    methods = Models.open(options.models).available()
+    models = Models.open(options.models)
+    methods = models.available()
     table = pd.concat(
         in_a_process(method, models=options.models, side=options.side, threads=options.threads)
         for method in methods
     )
     said = (
-        f"Means over the middle, {options.side}x{options.side}, of {PHOTOGRAPHS} photographs of "
-        f"{DATASET}; the best of each problem is bold. Seconds of CPU time are for one of them, in "
-        f"float32 with {options.threads} thread(s); memory is the most that the process had. "
+        f"Means over the middle, {options.side}x{options.side}, of {PHOTOGRAPHS} of the "
+        f"{CATALOGUE[DATASET].title}; the best of each problem is bold. Seconds of CPU time are "
+        f"for one of them, in float32 with {options.threads} thread(s); memory is the most that "
+        "the process had. "
         f"{machine()}. `python -m benchmarks.methods --side {options.side} --threads "
         f"{options.threads}` writes this."
     )
-    text = markdown(table, said=said)
+    labels = {method: models.method(method)["label"] for method in methods}
+    text = markdown(table, labels=labels, said=said)
     for name, content in (("methods.csv", table.to_csv(index=False)), ("methods.md", text)):
         with replacing(options.out / name) as partial:
             partial.write_text(content, encoding="utf-8")

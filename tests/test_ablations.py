@@ -357,6 +357,7 @@ def test_a_restoration_that_diverged_leaves_no_mean(table):
 def test_the_readable_table(table):
     labels = {"rerg": "RERG", "rg1": "RG1"}
     text = ablations_markdown(table, labels=labels, provenance=PROVENANCE)
+    assert "| completion, 80 % missing |" in " ".join(text.split())
     lines = {cells[1]: cells[2:] for cells in map(cells_of, text.split("\n")) if len(cells) > 2}
     assert lines["**RERG**"] == ["29.00", "0.9000", "", "", ""]
     assert lines["RG1, another"] == ["29.00", "0.9000", "+0.00", "+0.00", "+0.00"]

@@ -377,10 +377,11 @@ def test_the_sentences_count_and_say_what_adam_does_where_it_diverges():
     assert "**2 of 3** problems x methods" in said_of_the_aim(ROWS, steps=1500)
     said = said_of_failures(ROWS, labels=LABELS, steps=1500)
     assert "Adam is under its starting point, or not finite, on 1 of them" in said
-    assert "after at most 50 calls on 1, and on 1 where Adam is not: RERG on completion90." in said
+    assert "after at most 50 calls on 1, and on 1 where Adam is not: " in said
+    assert "Adam is not: RERG on completion, 90 % missing." in said
     assert (
-        "- Adam, RERG on completion90: starts at 10.00, is at its best, 24.50, after 1 calls, and "
-        "ends at not finite." in said
+        "- Adam, RERG on completion, 90 % missing: starts at 10.00, is at its best, 24.50, after "
+        "1 calls, and ends at not finite." in said
     )
     assert "- Adam" not in said_of_failures(ROWS[:2], labels=LABELS, steps=1500)
 

@@ -10,7 +10,14 @@ from toys import toy_provenance
 from rglib import paper
 from rglib.__main__ import main
 from rglib.records.columns import COLUMN_DESCRIPTIONS
-from rglib.report.claims import CLAIM_COLUMNS, Numbers, check_claims, claims_markdown, papers_claims
+from rglib.report.claims import (
+    CLAIM_COLUMNS,
+    Numbers,
+    check_claims,
+    claims_markdown,
+    papers_claims,
+    said_of_claims,
+)
 from rglib.report.evaluations import (
     CONVERGENCE_COLUMNS,
     RESULT_COLUMNS,
@@ -175,11 +182,27 @@ def test_markdown_tells_all_and_names_the_stand_in():
     provenance = toy_provenance()
     checked = check(results({("deqgd", "completion90"): math.nan})).reset_index()
     text = claims_markdown(checked, provenance=provenance)
-    assert "checked on the STAND-IN test set Embedded (not Set5), 9 of 9 hold, 0 do not." in text
+    images = "the STAND-IN test set Embedded (not Set5)"
+    assert f"**9 of the paper's 9 claims hold on {images}; 0 do not.**" in text
+    assert "| margin on ours " in text and "| margin on the paper's " in text
     assert all(claim.statement in text for claim in papers_claims().claims)
-    assert "+0.02 dB (sr3_bicubic_n0)" in text and "+infinite (completion90)" in text
+    assert "+0.02 dB (SR ×3 bicubic, σ = 0)" in text
+    assert "+infinite (completion, 90 % missing)" in text
     assert "DEQGD did not finish" in text and "nan" not in text
     assert text.count("FEWER ITERATIONS") == 0 and "below table 1 (table1.md)" in text
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "others", "said"),
+    [
+        (4, 5, 0, "4 of the paper's 9 claims hold on Set5; 5 do not"),
+        (1, 8, 0, "1 of the paper's 9 claims holds on Set5; 8 do not"),
+        (6, 1, 2, "6 of the paper's 9 claims hold on Set5; 1 does not; 2 cannot be evaluated"),
+    ],
+)
+def test_the_count_of_claims_is_a_sentence(yes, no, others, said):
+    words = ["yes"] * yes + ["no"] * no + ["not evaluable"] * others
+    assert said_of_claims(pd.Series(words), images="Set5") == said
 
 
 def test_claims_have_names_of_their_own_and_described_columns():

@@ -166,6 +166,10 @@ def test_the_table_has_a_row_a_look_with_means_over_seeds():
     (row,) = [
         line for line in text.splitlines() if line.startswith("| as before | ") and "1.5" in line
     ]
+    assert text.startswith("# Training at fixed points")
+    assert "96 pixels of Embedded, after" in text and "; mean over 2 seeds ± " in text
+    one = study_markdown(table_of(), plan=PLAN | {"seeds": [0]}, provenance=toy_provenance())
+    assert "; one seed. " in one and "±" not in one.partition("|")[0]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:4] == ["as before", "1.5", "15", "120"]
     assert cells[4] == "22.17 ± 0.71"  # over seeds 21.67 and 22.67

@@ -101,12 +101,27 @@ def test_a_table_says_each_kind_of_departure_once():
     *departures, run = made.brief()
     assert departures[0].startswith("STAND-IN TEST SET")
     assert (
-        "SHORTER TRAINING: rerg 10, rg1 2,000, pnpreg 10 steps; the paper: 78,750 or 800,000."
+        "SHORTER TRAINING: RERG 10, RG1 2,000, pnpReG 10 steps; the paper: 78,750 or 800,000."
         in departures
     )
     assert "OTHER TRAINING DATA: 20 images; the paper: 8,394." in departures
     assert headwords(departures) == headwords(made.departures())
     assert "Run trial, seed 3" in run and "record" in run
+
+
+def test_a_table_says_how_many_images_given_stages_saw_and_how_many_others_here():
+    given = CARD | {"stage": "deqgd", "given": True, "file": "deqgd_G.safetensors"}
+
+    def said(*cards):
+        lines = make_provenance(CONFIG, test_set=SET5, cards=cards).brief()
+        return [line for line in lines if line.startswith("OTHER TRAINING DATA")]
+
+    assert said(CARD, given | {"images": 663}) == [
+        "OTHER TRAINING DATA: 663 images for the given stages, 20 for those trained here; "
+        "the paper: 8,394."
+    ]
+    assert said(CARD, given) == ["OTHER TRAINING DATA: 20 images; the paper: 8,394."]
+    assert said(PAPER_CARD) == []
 
 
 def test_another_start_of_completion_is_told():

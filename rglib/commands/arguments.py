@@ -46,13 +46,18 @@ def _add_restore(commands: Commands) -> None:
     )
     parser.add_argument("input", type=Path, help="image, or folder of images")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="image, or folder for the images' .png"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="output image, or output folder, where each image becomes a .png",
     )
     _add_degradation(parser)
     parser.add_argument(
         "--estimate-noise",
         action="store_true",
-        help="where the noise level is not known: estimate that of each image, and say it",
+        help="estimate the noise level of each image and print it, for images whose noise is not "
+        "known",
     )
     parser.add_argument(
         "--mask",
@@ -78,7 +83,7 @@ def _add_restore(commands: Commands) -> None:
         help="write OUTPUT-certificate.json too: how the restoration ended, how near it is to a "
         "zero of D + s^2 G, and what Theorem 1 says of that",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite existing outputs")
     network = parser.add_argument_group("network")
     network.add_argument(
         "--method", default=DEFAULT_METHOD, help="`rglib models` lists them (default: %(default)s)"
@@ -95,14 +100,14 @@ def _add_restore(commands: Commands) -> None:
     )
     settings = parser.add_argument_group(
         "settings",
-        "By default those of the table's problem that --problem names, or else of the one that is "
-        "most like what is described; with another --noise, s is the noise level.",
+        "By default the settings of the problem in --problem, or else of the most similar problem "
+        "of the tables. If --noise differs from that problem's, s is the noise level.",
     )
     settings.add_argument("--iterations", type=int, metavar="N")
     settings.add_argument(
         "--solver",
         choices=SOLVERS,
-        help="of gradient descent; semi_implicit needs a tenth of the iterations",
+        help="of gradient descent; adam needs --iterations 1500, semi_implicit 15 to 30",
     )
     settings.add_argument("--lr", type=float, help="Adam's step on the image (gradient descent)")
     settings.add_argument("--s", type=float, help="the network's weight is s^2 (gradient descent)")
@@ -145,9 +150,9 @@ def _add_degrade(commands: Commands) -> None:
         "--ending",
         choices=(".npy", ".png"),
         default=".npy",
-        help="of the observations of a folder (default: %(default)s)",
+        help="file type of the observations, if the input is a folder (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite existing outputs")
 
 
 def _add_models(commands: Commands) -> None:
@@ -186,7 +191,7 @@ def _add_conform(commands: Commands) -> None:
     """Add ``conform``."""
     parser = commands.add_parser(
         "conform",
-        help="hold another implementation against the conformance kit",
+        help="compare another implementation with the conformance kit",
         description="Call an adapter's methods with the inputs of the kit and compare what they "
         "return: where another implementation first departs from the protocol, and by how much. "
         "Exit status: 0 all that is offered agrees, 1 something departs, 2 nothing can be "
@@ -216,7 +221,7 @@ def _add_kit(commands: Commands) -> None:
         "Exit status: 0 it is written, 2 it cannot be.",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite existing outputs")
 
 
 def _add_claims(commands: Commands) -> None:
@@ -291,8 +296,8 @@ def _add_degradation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel-name",
         metavar="NAME",
-        help="of the kernel among several in a .npy, .npz or .mat, such as f or kernels[3]; "
-        "without it an error lists them",
+        help="which kernel to use, if a .npy, .npz or .mat holds several, such as f or "
+        "kernels[3]; without it an error lists them",
     )
     parser.add_argument(
         "--correlated",
@@ -304,7 +309,8 @@ def _add_degradation(parser: argparse.ArgumentParser) -> None:
         "--noise",
         type=float,
         metavar="STD",
-        help="noise on [0, 1], 0.01 for 2.55 of 255; without it that of the problem",
+        help="standard deviation of the noise on [0, 1], such as 0.01 (2.55 of 255); default: "
+        "that of the problem",
     )
 
 

@@ -16,7 +16,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -301,18 +301,29 @@ class Provenance:
             if stage.departure and stage.budget:
                 theirs = PAPER_BUDGETS[stage.name].steps
                 steps.setdefault(stage.departure, []).append(
-                    (stage.name, stage.budget.steps, theirs)
+                    (paper.METHODS.get(stage.name, stage.name), stage.budget.steps, theirs)
                 )
         said = []
         for word, stages in steps.items():
             ours = ", ".join(f"{name} {n:,}" for name, n, _ in stages)
             papers = " or ".join(dict.fromkeys(f"{theirs:,}" for *_, theirs in stages))
             said.append(f"{word}: {ours} steps; the paper: {papers}.")
-        images = dict.fromkeys(f"{n:,}" for n, _ in self._training_data() if n != paper.IMAGES)
-        if images:
-            ours = " or ".join(images)
-            said.append(f"OTHER TRAINING DATA: {ours} images; the paper: {paper.IMAGES:,}.")
+        if images := self._other_images():
+            said.append(f"OTHER TRAINING DATA: {images}; the paper: {paper.IMAGES:,}.")
         return said
+
+    def _other_images(self) -> str:
+        """How many images the stages saw, where they are not as many as the paper's."""
+        others = [stage for stage in self._told() if stage.images not in (None, paper.IMAGES)]
+
+        def counts(stages: Iterable[TrainedStage]) -> str:
+            return " or ".join(dict.fromkeys(f"{stage.images:,}" for stage in stages))
+
+        given = counts(stage for stage in others if stage.given)
+        here = counts(stage for stage in others if not stage.given)
+        if given and here and given != here:
+            return f"{given} images for the given stages, {here} for those trained here"
+        return f"{counts(others)} images" if others else ""
 
     def lines(self) -> list[str]:
         """Footnotes for a table, without markup; what departs from the paper comes first."""

@@ -16,6 +16,7 @@ from rglib.records.provenance import Provenance
 from rglib.report.evaluations import (
     MINUS,
     footnotes,
+    problem_title,
     read_results,
     summarise,
     write_csv,
@@ -31,8 +32,8 @@ COLUMNS = {
     "method": COLUMN_DESCRIPTIONS["method"],
     "label": "what is changed; empty for the unchanged method",
     "change": "the changed entries of the configuration, as JSON; empty for the unchanged method",
-    "psnr_db": "PSNR of the last iterate in dB, mean over problems and images",
-    "ssim": "SSIM of the last iterate, mean over problems and images",
+    "psnr_db": "PSNR of the result in dB, mean over problems and images",
+    "ssim": "SSIM of the result, mean over problems and images",
     "psnr_change_db": "psnr_db less that of the unchanged method",
 }
 
@@ -122,7 +123,7 @@ def ablations_markdown(
     """
     changes = list(table.columns[len(COLUMNS) :])
     header = ["reading", "ablation", "PSNR (dB)", "SSIM", "change (dB)"]
-    header += [column.removesuffix(_change_column("")) for column in changes]
+    header += [problem_title(column.removesuffix(_change_column(""))) for column in changes]
     lines = [
         [
             "" if pd.isna(row["reading"]) else row["reading"],
@@ -139,9 +140,9 @@ def ablations_markdown(
     parts = [
         "# Ablations",
         f"What the paper leaves open, read another way, on {provenance.images}. PSNR and SSIM "
-        "are means over problems and images, last iterate. The other columns are changes of the "
-        "PSNR in dB against the unchanged method above, over all problems and problem by problem; "
-        "what another seed changes is chance. `docs/readings.md` explains the readings.",
+        "are those of the result, means over problems and images. The other columns are changes of "
+        "the PSNR in dB against the unchanged method above, over all problems and problem by "
+        "problem; what another seed changes is chance. `docs/readings.md` explains the readings.",
         tabulate(
             lines, header, tablefmt="pipe", disable_numparse=True, colalign=_alignment(header)
         ),

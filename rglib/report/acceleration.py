@@ -355,15 +355,19 @@ def said_of_failures(rows: pd.DataFrame, *, labels: Mapping[str, str], steps: in
         f"them; semi_implicit after at most {AIM_CALLS} calls on {len(ours)}, and on {len(alone)} "
         "where Adam is not"
     )
-    names = [f"{labels[row['method']]} on {row['problem_id']}" for _, row in alone.iterrows()]
+    names = [_place(row, labels) for _, row in alone.iterrows()]
     ways = [
-        f"- Adam, {labels[row['method']]} on {row['problem_id']}: starts at "
+        f"- Adam, {_place(row, labels)}: starts at "
         f"{row['adam_start_db']:.2f}, is at its best, {row['adam_best_db']:.2f}, after "
         f"{row['adam_best_calls']:.0f} calls, and ends at {_number(row['adam_db'], '.2f')}."
         for _, row in adam.iterrows()
     ]
-    first = f"{said}: {', '.join(names)}." if names else f"{said}."
+    first = f"{said}: {'; '.join(names)}." if names else f"{said}."
     return "\n".join([first, *(["", *ways] if ways else [])])
+
+
+def _place(row: pd.Series, labels: Mapping[str, str]) -> str:
+    return f"{labels[row['method']]} on {problem_title(row['problem_id'])}"
 
 
 def said_of_training(training: pd.DataFrame, *, trained_on: str) -> str:
@@ -391,7 +395,7 @@ def _table_of_problems(
     lines = [
         [
             labels[row["method"]],
-            row["problem_id"],
+            problem_title(row["problem_id"]),
             _number(row["psnr_db"], ".2f"),
             _number(row["adam_db"], ".2f"),
             _difference(row),

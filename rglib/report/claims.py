@@ -31,6 +31,7 @@ from rglib.report.evaluations import (
     departures_elsewhere,
     footnotes,
     paper_tables,
+    problem_title,
     summarise,
     write_csv,
     write_text,
@@ -515,9 +516,9 @@ def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:
             claim["expected"],
             claim["ours"],
             f"**{claim['holds']}**",
-            margin_text(claim["margin"], claim["unit"], claim["where"]),
+            margin_text(claim["margin"], claim["unit"], problem_title(claim["where"])),
             claim["paper_holds"],
-            margin_text(claim["paper_margin"], claim["unit"], claim["paper_where"]),
+            margin_text(claim["paper_margin"], claim["unit"], problem_title(claim["paper_where"])),
         )
         for claim in checked.to_dict("records")
     ]
@@ -526,29 +527,37 @@ def claims_markdown(checked: pd.DataFrame, *, provenance: Provenance) -> str:
         "the paper states",
         "ours",
         "holds on ours",
-        "by",
+        "margin on ours",
         "holds on the paper's numbers",
-        "by",
+        "margin on the paper's",
     )
     parts = [
         "# The paper's claims, checked",
-        f"**Of the paper's claims, checked on {provenance.images}, "
-        f"{said_of_claims(checked['holds'])}.**",
-        "A claim holds by what it has to spare (+), or lacks so much (\N{MINUS SIGN}); in brackets "
-        "is the problem that decides. A method that diverged on any image counts as minus infinity "
-        "on that problem. "
+        f"**{said_of_claims(checked['holds'], images=provenance.images)}.**",
+        "The columns *margin* say by how much. With + a claim holds and has this much to spare. "
+        "With \N{MINUS SIGN} it fails by this much. The problem in brackets decides. "
+        "A method that diverged on any image counts as minus infinity on that problem. "
         f"{papers_claims().note}",
         tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True),
     ]
     return "\n\n".join([*parts, footnotes(departures_elsewhere(provenance))]) + "\n"
 
 
-def said_of_claims(holds: pd.Series) -> str:
-    """How many claims hold: ``7 of 9 hold, 2 do not``; of ``yes``, ``no`` and others."""
+def said_of_claims(holds: pd.Series, *, images: str) -> str:
+    """How many claims hold: ``4 of the paper's 9 claims hold on Set5; 5 do not``.
+
+    Args:
+        holds: of each claim ``yes``, ``no`` or another word.
+        images: on which.
+    """
     count = Counter(holds)
-    said = f"{count['yes']} of {len(holds)} hold, {count['no']} do not"
+    hold, fail = ("holds" if count["yes"] == 1 else "hold"), ("does" if count["no"] == 1 else "do")
+    said = (
+        f"{count['yes']} of the paper's {len(holds)} claims {hold} on {images}; "
+        f"{count['no']} {fail} not"
+    )
     others = len(holds) - count["yes"] - count["no"]
-    return f"{said}, {others} cannot be evaluated" if others else said
+    return f"{said}; {others} cannot be evaluated" if others else said
 
 
 def margin_text(margin: float, unit: str, where: str) -> str:

@@ -397,8 +397,8 @@ def compared(rows: pd.DataFrame, labels: Mapping[str, str], provenance: Provenan
         return f"{subject}: the paper has no values of these."
     if not provenance.comparable:
         return (
-            f"{subject}: other images than the paper's, {paper.TEST_SET}, so that these numbers "
-            "are not compared with the paper's."
+            f"{subject}: these images are not the paper's ({paper.TEST_SET}), so these numbers are "
+            "not compared with the paper's."
         )
     if lost := int(shared["psnr_db"].isna().sum()):
         return f"{subject}: no mean, as restorations diverged in {lost} of {len(shared)} cells."
@@ -432,7 +432,7 @@ def _below(provenance: Provenance, table: int) -> list[str]:
 
 def departures_elsewhere(provenance: Provenance) -> list[str]:
     """Where it is said, once for a run's tables and claims, how it is unlike the paper."""
-    said = "How this run is unlike the paper is said, line by line, below table 1 (table1.md)."
+    said = "The lines below table 1 (table1.md) say how this run differs from the paper's."
     return [said, provenance.origin()] if provenance.departures() else [provenance.origin()]
 
 

@@ -36,7 +36,7 @@ KINDS = {  # of problems, by the beginning and the end of their ids
     "completion": ("completion", ""),
     "deblurring": ("deblur", ""),
     "super-resolution": ("sr", "_n0"),
-    "the same, noisy": ("sr", "_n0.01"),
+    "super-resolution, noisy": ("sr", "_n0.01"),
 }
 
 
@@ -100,14 +100,16 @@ def study_markdown(table: pd.DataFrame, *, plan: Config, provenance: Provenance)
     header = ["trained", "minutes", *columns]
     alignment = ["left", *["right"] * (len(header) - 1)]
     body = tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=alignment)
+    seeds = len(plan["seeds"])
+    over = "one seed" if seeds == 1 else f"mean over {seeds} seeds ± standard deviation"
     said = (
         f"Mean PSNR (dB) at the zeros of D + s²G on {plan['images']} centre crops of "
-        f"{plan['crop']} pixels of {plan['data']}, after so many minutes of one core; mean over "
-        f"{len(plan['seeds'])} seeds ± standard deviation. Every variant has all five parts (kept "
-        "iterates, back-propagation through the semi-implicit step, the loss in dB, weak noise, a "
-        "start from the score) but for what its name says."
+        f"{plan['crop']} pixels of {provenance.test_set}, after so many minutes of one core; "
+        f"{over}. Every variant has all five parts (kept iterates, back-propagation through the "
+        "semi-implicit step, the loss in dB, weak noise, a start from the score) except for what "
+        "its name says."
     )
-    return f"{TITLE}\n\n{said}\n\n{body}\n\n{footnotes(provenance.brief())}\n"
+    return f"# {TITLE}\n\n{said}\n\n{body}\n\n{footnotes(provenance.brief())}\n"
 
 
 def _number(values: pd.Series, name: str) -> str:
@@ -130,7 +132,7 @@ def study_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenance) -
     if len(plan["variants"]) > len(STYLES):
         raise ResultsError(f"{len(plan['variants'])} variants; the figure can tell {len(STYLES)}")
     looks = means(table)
-    foot = f"{plan['images']} crops of {plan['data']} \N{MIDDLE DOT} {provenance.short()}"
+    foot = f"{plan['images']} crops of {provenance.test_set} \N{MIDDLE DOT} {provenance.short()}"
     with matplotlib.rc_context(STYLE):
         figure = new_figure(TEXT_WIDTH, 9.6 * CM, foot=foot)
         left, right = figure.subplots(1, 2, sharey=True)
@@ -157,7 +159,7 @@ def gradients_figure(table: pd.DataFrame, *, plan: Config, provenance: Provenanc
     """
     kinds = list(dict.fromkeys(table["problem"].str.rpartition(", ")[0]))
     crops = plan["gradients"]
-    said = f"{crops['images']} crops of {crops['crop']} pixels of {plan['data']}"
+    said = f"{crops['images']} crops of {crops['crop']} pixels of {provenance.test_set}"
     with matplotlib.rc_context(STYLE):
         figure = new_figure(
             TEXT_WIDTH, 10.2 * CM, foot=f"{said} \N{MIDDLE DOT} {provenance.short()}"

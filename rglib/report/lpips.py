@@ -25,7 +25,7 @@ from rglib.report.results import results_of
 KEY = ["method", "seed", "problem_id", "image"]
 COLUMNS = {name: COLUMN_DESCRIPTIONS[name] for name in (*KEY, "psnr_db", "ssim", "outcome")} | {
     "lpips": (
-        "LPIPS 0.1 with AlexNet of the last iterate, as an image of 8 bits, by torchmetrics: lower "
+        "LPIPS 0.1 with AlexNet of the result, as an image of 8 bits, by torchmetrics: lower "
         "is better; empty where the restoration did not finish"
     )
 }
@@ -100,7 +100,7 @@ def lpips_markdown(
         [
             "# LPIPS beside PSNR and SSIM",
             f"Means over the images of {provenance.images}; the best of each problem is bold. "
-            "LPIPS is that of images of 8 bits. The paper has none.",
+            "LPIPS is computed on images rounded to 8 bits. The paper reports none.",
             tabulate(rows, headers, tablefmt="pipe", disable_numparse=True),
             footnotes(provenance.brief()),
         ]

@@ -117,7 +117,7 @@ def _context(material: Material) -> dict[str, Any]:
         "title": TITLE,
         "provenance": provenance,
         "answer": compared(summary[summary["table"] != OWN_TABLE], labels, provenance),
-        "claims_said": f"Of the paper's claims {said_of_claims(material.claims['holds'])}",
+        "claims_said": said_of_claims(material.claims["holds"], images=provenance.images),
         "unlike": ", ".join(headwords(provenance.departures())),
         "metrics": METRICS,
         "tables": tables(summary, labels, comparable=provenance.comparable),
