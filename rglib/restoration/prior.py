@@ -168,7 +168,7 @@ class Prior:
         Args:
             iterations: of either algorithm; for gradient descent the start is among them.
             solver: adam or semi_implicit, for gradient descent like all that follow. With it no
-                image rests early, and semi_implicit alone takes the mean of the last iterates.
+                image ends early, and semi_implicit alone takes the mean of the last iterates.
             lr: the learning rate of Adam on the image.
             s: the weight of G is s^2, on [0, 1].
             tile_above: pixels above which G is applied to parts, to save memory.

@@ -34,7 +34,7 @@ COLUMNS = {
     "target": "what the settings are for: a problem, or for PnP-ADMM a task",
     "settings": "the values tried for what is open, as JSON in the configuration's words",
     "problem_id": "id of the restoration problem",
-    "psnr_db": "PSNR of the last iterate in dB, mean over the images; empty if one diverged",
+    "psnr_db": "PSNR of the result in dB, mean over the images; empty if one diverged",
     "target_psnr_db": "mean of psnr_db over the target's problems, by which is chosen",
     "chosen": "whether these settings are chosen: the cheapest of the best of their target",
 }
