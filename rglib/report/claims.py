@@ -239,7 +239,7 @@ class Claim:
         level = start + self.share * (end - start)
         ours, theirs = (_crossing(curves[name], level) for name in (self.method, other))
         fewer = round(theirs - ours, 9) if math.isfinite(ours) else -math.inf
-        found = f"{ours:.1f} iterations to {sign * level:.2f}, {title} {theirs:.1f}"
+        found = f"{ours:.2f} iterations to {sign * level:.2f}, {title} {theirs:.2f}"
         holds = bool(self._reached(pd.Series([fewer])).all())
         return Verdict(holds, found, self._beyond(fewer), problem)
 
@@ -567,11 +567,13 @@ def margin_text(margin: float, unit: str, where: str) -> str:
     place = f" ({where})" if where else ""
     if math.isinf(margin):
         return f"{'+' if margin > 0 else MINUS}infinite{place}"
-    return f"{margin:+.{_decimals(unit)}f} {unit}{place}".replace("-", MINUS, 1)
+    digits = _decimals(unit)
+    digits += round(margin, digits) == 0 != round(margin, digits + 1)  # a sign wants a digit
+    return f"{margin:+.{digits}f} {unit}{place}".replace("-", MINUS, 1)
 
 
 def _decimals(unit: str) -> int:
-    return {"dB": 2, "iterations": 1}.get(unit, 4)
+    return {"dB": 2, "iterations": 2}.get(unit, 4)
 
 
 def verdicts_text(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
