@@ -15,6 +15,7 @@ from rglib.report.claims import (
     Numbers,
     check_claims,
     claims_markdown,
+    margin_text,
     papers_claims,
     said_of_claims,
 )
@@ -203,6 +204,20 @@ def test_markdown_tells_all_and_names_the_stand_in():
 def test_the_count_of_claims_is_a_sentence(yes, no, others, said):
     words = ["yes"] * yes + ["no"] * no + ["not evaluable"] * others
     assert said_of_claims(pd.Series(words), images="Set5") == said
+
+
+@pytest.mark.parametrize(
+    ("margin", "unit", "said"),
+    [
+        (-0.003, "dB", "−0.003 dB (here)"),
+        (-0.03, "dB", "−0.03 dB (here)"),
+        (1e-9, "dB", "+0.00 dB (here)"),
+        (0.0, "dB", "+0.00 dB (here)"),
+        (-0.841, "iterations", "−0.84 iterations (here)"),
+    ],
+)
+def test_a_margin_has_a_digit_for_its_sign(margin, unit, said):
+    assert margin_text(margin, unit, "here") == said
 
 
 def test_claims_have_names_of_their_own_and_described_columns():

@@ -487,8 +487,11 @@ def files_of(settings: StageSettings, starts: Mapping[str, Sequence[str]]) -> St
 
 def _machine(assignment: Assignment) -> str:
     device = device_named(assignment.stages[0].device)
-    card = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
-    return f"{card}{machine()}, torch {torch.__version__}"
+    named = machine()
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    if card not in named:  # the driver's files, which say it too, are not everywhere
+        named = f"{card}, {named}"
+    return f"{named}, torch {torch.__version__}"
 
 
 # --- validate -------------------------------------------------------------------------------------
