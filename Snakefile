@@ -7,7 +7,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from rglib.plan.ablations import overlaid
+from rglib.plan.ablations import overlaid, without_nulls
 from rglib.files import check_writable
 from rglib.plan.check import ConfigurationError, check
 from rglib.records.earlier import EARLIER, set_aside
@@ -20,7 +20,7 @@ configfile: "config.yaml"
 
 # What an overlay adds comes after what it lies over, in tables and figures too.
 with open(workflow.source_path("config.yaml")) as base:  # also where this is a module of another
-    ordered = overlaid(yaml.safe_load(base), config)
+    ordered = without_nulls(overlaid(yaml.safe_load(base), config))
 config.clear()
 config.update(ordered)
 

@@ -26,7 +26,7 @@ from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import replacing
 from rglib.gpu.quarter import ASSIGNMENT, IMAGES, RECORDS, STATES, TESTED, Assignment, needed_there
 from rglib.gpu.travel import MIB, States, TravelError, receive
-from rglib.plan.ablations import overlaid
+from rglib.plan.ablations import overlaid, without_nulls
 from rglib.plan.check import ConfigurationError, check
 from rglib.plan.plan import SMALLEST_IMAGE
 from rglib.plan.roles import ROLE
@@ -114,7 +114,7 @@ def configuration(overlays: Sequence[Path]) -> dict[str, Any]:
     """
     config = yaml.safe_load(Path("config.yaml").read_text())
     for path in overlays:
-        config = overlaid(config, yaml.safe_load(path.read_text()))
+        config = without_nulls(overlaid(config, yaml.safe_load(path.read_text())))
     schema = Path("workflow/schemas/config.schema.yaml")
     check(config, yaml.safe_load(schema.read_text()))
     return dict(config)

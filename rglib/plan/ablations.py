@@ -55,6 +55,16 @@ def including_ablations(config: Config) -> dict[str, Any]:
     return {**config, "stages": stages, "methods": methods}
 
 
+def without_nulls(config: Config) -> dict[str, Any]:
+    """The configuration without the methods and problems that an overlay takes away by null."""
+    kept = {
+        section: {name: entry for name, entry in config[section].items() if entry is not None}
+        for section in ("methods", "problems")
+        if isinstance(config.get(section), Mapping)
+    }
+    return {**config, **kept}
+
+
 def overlaid(base: Config, overlay: Config) -> dict[str, Any]:
     """The overlay's entries over the base's, mappings merged at every depth, into a new mapping."""
     merged = dict(base)

@@ -43,6 +43,9 @@ def _methods(config: Config) -> Iterator[Mistake]:
             who = f"a stage that learns {role}, which {method['algorithm']} needs"
             allowed = f"{who}: {', '.join(able)}{closest(stage, able)}"
             yield refused(("methods", name, "stage"), stage, allowed)
+        if role == "P" and "iterations" in method.get("evaluation", {}):
+            text = "is not allowed with pnp_admm, whose iterations are under admm"
+            yield Mistake(("methods", name, "evaluation", "iterations"), text)
 
 
 def _tuned_methods(config: Config) -> Iterator[Mistake]:

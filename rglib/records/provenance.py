@@ -189,6 +189,7 @@ class Provenance:
     stages: tuple[TrainedStage, ...]
     solver: str
     iterations: int
+    own_iterations: tuple[tuple[str, int], ...]
     tolerance: float | None
     average: bool
     x0: str
@@ -256,7 +257,7 @@ class Provenance:
         if self.solver != paper.SOLVER:
             said = [
                 f"{self.solver} instead of {paper.SOLVER}",
-                f"{self.iterations} iterations at most instead of {paper.ITERATIONS}",
+                f"{self._iterations()} at most instead of {paper.ITERATIONS}",
             ]
             if self.tolerance is not None:
                 said.append(f"until eight steps move an image by less than {self.tolerance:g}")
@@ -266,10 +267,11 @@ class Provenance:
                 said.append(start)
             return [f"OTHER SOLVER of gradient descent: {', '.join(said)}."]
         said = []
-        if self.iterations != paper.ITERATIONS:
-            word = "FEWER" if self.iterations < paper.ITERATIONS else "MORE"
+        if self.iterations != paper.ITERATIONS or self.own_iterations:
+            least = min([self.iterations, *(number for _, number in self.own_iterations)])
+            word = "FEWER" if least < paper.ITERATIONS else "MORE"
             said.append(
-                f"{word} ITERATIONS of gradient descent: {self.iterations} "
+                f"{word} ITERATIONS of gradient descent: {self._iterations()} "
                 f"instead of {paper.ITERATIONS}."
             )
         if self.tolerance is not None:
@@ -286,6 +288,14 @@ class Provenance:
         if self.x0 != paper.START:
             said.append(f"OTHER START: {start}.")
         return said
+
+    def _iterations(self) -> str:
+        """Of all methods by gradient descent, and of those that have another number."""
+        of: dict[int, list[str]] = {}
+        for label, number in self.own_iterations:
+            of.setdefault(number, []).append(label)
+        own = ", ".join(f"{n} for {' and '.join(labels)}" for n, labels in of.items())
+        return f"{self.iterations} iterations" + (f" ({own})" if own else "")
 
     def _other_network(self) -> list[str]:
         if self.network == PAPER_NETWORK:
@@ -330,7 +340,7 @@ class Provenance:
         agreeing = []
         if not self.stand_in_for:
             agreeing.append(f"Test set: {self.test_set} (digest {self.test_set_digest}).")
-        if self.iterations == paper.ITERATIONS:
+        if self.iterations == paper.ITERATIONS and not self.own_iterations:
             agreeing.append(f"Iterations of gradient descent: {self.iterations}.")
         if self.network == PAPER_NETWORK:
             agreeing.append(f"Network: {self.network}.")
@@ -358,12 +368,12 @@ class Provenance:
             test_set = f"STAND-IN test set {self.test_set} (not {self.stand_in_for})"
         return (
             f"run {self.run} ({self.configuration}) \N{MIDDLE DOT} {test_set} \N{MIDDLE DOT} "
-            f"network {self.network} \N{MIDDLE DOT} {self.iterations} iterations"
+            f"network {self.network} \N{MIDDLE DOT} {self._iterations()}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON types, with the departures from the paper in words."""
-        pairs = ("sections", "modules", "precision", "versions")
+        pairs = ("sections", "modules", "own_iterations", "precision", "versions")
         stages = [
             told | {key: dict(told[key]) for key in ("before", "weights")}
             for told in map(asdict, self.stages)
@@ -430,8 +440,9 @@ def make_provenance(
     """Gather the provenance of a run.
 
     Args:
-        config: the active configuration; ``run``, ``seeds``, ``precision``, ``network`` and
-            ``evaluation: solver, iterations, tolerance, average, x0`` are read, the rest hashed.
+        config: the active configuration; ``run``, ``seeds``, ``precision``, ``network``,
+            ``evaluation: solver, iterations, tolerance, average, x0`` and what ``methods`` have
+            for their own iterations are read, the rest hashed.
         test_set: the manifest of the test set: ``title``, ``stand_in_for`` and ``images``, each
             with ``name`` and ``sha256``.
         cards: model cards of the stages, in the order they are to be named.
@@ -462,6 +473,11 @@ def make_provenance(
         stages=tuple(_stage(card) for card in cards),
         solver=_get(evaluation, "evaluation", "solver"),
         iterations=_get(evaluation, "evaluation", "iterations"),
+        own_iterations=tuple(
+            (method["label"], method["evaluation"]["iterations"])
+            for method in config.get("methods", {}).values()
+            if "iterations" in method.get("evaluation", {})
+        ),
         tolerance=_get(evaluation, "evaluation", "tolerance"),
         average=_get(evaluation, "evaluation", "average"),
         x0=_get(evaluation, "evaluation", "x0"),
