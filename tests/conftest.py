@@ -27,6 +27,7 @@ from rglib.restoration.weights_folder import write_settings
 # the speed of a machine proves nothing, and CI must not fail by chance
 settings.register_profile("rglib", deadline=None, derandomize=True)
 settings.load_profile("rglib")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of commands too, which else measure what is fastest
 torch.set_num_threads(1)  # these tensors are too small to share, and machines are often busy
 
 

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from snakemake.common.configfile import load_configfile
 from snakemake.utils import update_config
 
+from rglib.plan.ablations import without_nulls
 from rglib.plan.check import ConfigurationError, check
 from rglib.plan.mistakes import dotted
 from rglib.plan.roles import learned_roles
@@ -25,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 OVERLAYS = [None, *sorted((ROOT / "config").glob("*.yaml"))]
 UNDER = {  # overlays of overlays
+    "control": ROOT / "config/overnight.yaml",
+    "figure2": ROOT / "config/pretrained.yaml",
     "fixed_points_wide": ROOT / "config/fixed_points_base.yaml",
     "gpu_quarter": ROOT / "config/overnight.yaml",
 }
@@ -38,7 +41,7 @@ def merged(overlay=None):
         if overlay.stem in UNDER:
             update_config(config, load_configfile(UNDER[overlay.stem]))
         update_config(config, load_configfile(overlay))
-    return config
+    return without_nulls(config)
 
 
 DEFAULT = {**merged(), "init": "scratch"}
@@ -495,3 +498,31 @@ def test_fuzz_nothing_else_is_raised(key, value):
 @given(config=anything)
 def test_fuzz_whole_configurations(config):
     mistakes(config)
+
+
+# --- what an overlay takes away -------------------------------------------------------------------
+
+
+def test_null_takes_a_method_or_a_problem_away():
+    config = edited(at("methods.gauss"), None, edited(("problems", "deblur_s1.6"), None))
+    left = without_nulls(config)
+    check(left, SCHEMA)
+    assert set(DEFAULT["methods"]) - set(left["methods"]) == {"gauss"}
+    assert set(DEFAULT["problems"]) - set(left["problems"]) == {"deblur_s1.6"}
+
+
+@pytest.mark.parametrize("section", ["methods", "problems"])
+def test_one_method_and_one_problem_must_be_left(section):
+    nothing = without_nulls(DEFAULT | {section: dict.fromkeys(DEFAULT[section])})
+    assert section in mistakes(nothing)
+
+
+def test_only_gradient_descent_has_iterations_of_a_method():
+    def own(method):
+        return edited(at(f"methods.{method}.evaluation"), {"iterations": 5})
+
+    check(own("rg1"), SCHEMA)
+    assert mistakes(own("gauss")) == (
+        "methods.gauss.evaluation.iterations: is not allowed with pnp_admm, whose iterations are "
+        "under admm"
+    )

@@ -109,6 +109,30 @@ def test_a_table_says_each_kind_of_departure_once():
     assert "Run trial, seed 3" in run and "record" in run
 
 
+def test_methods_with_other_iterations_are_named():
+    own = {
+        name: {"label": name.upper(), "evaluation": {"iterations": 16}} for name in ("rg1", "rg2")
+    }
+    methods = {"methods": {"rerg": {"label": "RERG"}, **own}}
+    made = make_provenance(CONFIG | methods, test_set=SET5, cards=[CARD])
+    said = "FEWER ITERATIONS of gradient descent: 64 (RG1 and RG2 16) instead of 1500."
+    assert said in made.brief()
+    assert made.short().endswith("64 iterations (RG1 and RG2 16)")
+    assert made.to_dict()["own_iterations"] == {"RG1": 16, "RG2": 16}
+    full = PAPER_CONFIG | methods
+    (said,) = make_provenance(full, test_set=SET5, cards=[PAPER_CARD]).departures()
+    assert said == "FEWER ITERATIONS of gradient descent: 1500 (RG1 and RG2 16) instead of 1500."
+
+
+def test_a_table_names_the_stages_on_the_way_that_the_paper_has_not():
+    start = CARD | {"stage": "start", "steps": 800, "given": True, "file": "start_G.safetensors"}
+    before = {"before": {"score": {"steps": 9000, "batch": 4, "crop": 64}}}
+    cards = [CARD | {"stage": "denoiser"}, start | before, CARD]
+    brief = make_provenance(CONFIG, test_set=SET5, cards=cards).brief()
+    said = "SHORTER TRAINING: RERG 10 steps, after start 800, score 9,000; the paper: 78,750."
+    assert said in brief
+
+
 def test_a_table_says_how_many_images_given_stages_saw_and_how_many_others_here():
     given = CARD | {"stage": "deqgd", "given": True, "file": "deqgd_G.safetensors"}
 

@@ -33,6 +33,18 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+def _count(text: str) -> int:
+    """A number of threads.
+
+    Raises:
+        ValueError: it is no whole number above 0, which argparse tells.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def _add_restore(commands: Commands) -> None:
     """Add ``restore``."""
     parser = commands.add_parser(
@@ -97,6 +109,12 @@ def _add_restore(commands: Commands) -> None:
         choices=("float32", "bfloat16", "auto"),
         default="float32",
         help="inside the network (default: %(default)s)",
+    )
+    network.add_argument(
+        "--threads",
+        type=_count,
+        metavar="N",
+        help="of the CPU (default: the fastest number, measured in a second; or OMP_NUM_THREADS)",
     )
     settings = parser.add_argument_group(
         "settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from rglib.restoration.certificate import SUFFIX, Certificate, certified
 from rglib.restoration.memory import IN_PARTS, check_memory, enough_for, fits
 from rglib.restoration.noise import estimated_noise
 from rglib.restoration.prior import Prior, enlargement, load, observed, problem_of
+from rglib.restoration.threads import use_fastest
 
 REACH_OF_DOWNSAMPLING = 8  # observed pixels; the kernels reach 2, and a wider margin gains nothing
 TILES = 262144  # pixels above which parts are advised
@@ -79,6 +81,7 @@ def run(chosen: argparse.Namespace) -> int:
         for files in all_files:
             with enough_for(files.source, advice=IN_PARTS):
                 check(files, prior, chosen)
+        set_threads(prior, chosen.threads)
         for files in all_files:
             with enough_for(files.source, advice=IN_PARTS):
                 work = work_of(files, chosen)
@@ -87,6 +90,14 @@ def run(chosen: argparse.Namespace) -> int:
     except (ValueError, OSError, WeightsError) as error:
         return refused("restore", error)
     return 0
+
+
+def set_threads(prior: Prior, number: int | None) -> None:
+    """Use so many CPU threads; None takes the number that is fastest now, and says which."""
+    if number is not None:
+        torch.set_num_threads(number)
+    elif said := use_fastest(prior):
+        print(said, file=sys.stderr)
 
 
 def files_of(chosen: argparse.Namespace) -> list[FilesToRestore]:

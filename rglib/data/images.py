@@ -51,7 +51,8 @@ def read_image(path: Path) -> np.ndarray:
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write uint8 (H, W, 3) as PNG, the folder made where it is missing, the file whole or not."""
     with replacing(path) as partial:
-        Image.fromarray(image).save(partial, format="PNG", compress_level=1)  # a quarter of the time
+        # the default level takes four times as long, for a tenth fewer bytes
+        Image.fromarray(image).save(partial, format="PNG", compress_level=1)
 
 
 # --- the store ------------------------------------------------------------------------------------

@@ -255,9 +255,10 @@ class Provenance:
         """One sentence where the solver is another, or else one for each setting."""
         start = f"completion starts from {self.x0} pixels instead of grey ones"
         if self.solver != paper.SOLVER:
+            most = f"{self.iterations} iterations at most{self._own_iterations()}"
             said = [
                 f"{self.solver} instead of {paper.SOLVER}",
-                f"{self._iterations()} at most instead of {paper.ITERATIONS}",
+                f"{most} instead of {paper.ITERATIONS}",
             ]
             if self.tolerance is not None:
                 said.append(f"until eight steps move an image by less than {self.tolerance:g}")
@@ -271,8 +272,8 @@ class Provenance:
             least = min([self.iterations, *(number for _, number in self.own_iterations)])
             word = "FEWER" if least < paper.ITERATIONS else "MORE"
             said.append(
-                f"{word} ITERATIONS of gradient descent: {self._iterations()} "
-                f"instead of {paper.ITERATIONS}."
+                f"{word} ITERATIONS of gradient descent: {self.iterations}"
+                f"{self._own_iterations()} instead of {paper.ITERATIONS}."
             )
         if self.tolerance is not None:
             said.append(
@@ -289,13 +290,13 @@ class Provenance:
             said.append(f"OTHER START: {start}.")
         return said
 
-    def _iterations(self) -> str:
-        """Of all methods by gradient descent, and of those that have another number."""
+    def _own_iterations(self) -> str:
+        """The methods that have another number of iterations than `iterations`, in brackets."""
         of: dict[int, list[str]] = {}
         for label, number in self.own_iterations:
             of.setdefault(number, []).append(label)
-        own = ", ".join(f"{n} for {' and '.join(labels)}" for n, labels in of.items())
-        return f"{self.iterations} iterations" + (f" ({own})" if own else "")
+        own = ", ".join(f"{' and '.join(labels)} {n}" for n, labels in of.items())
+        return f" ({own})" if own else ""
 
     def _other_network(self) -> list[str]:
         if self.network == PAPER_NETWORK:
@@ -305,7 +306,7 @@ class Provenance:
         return [f"{word} NETWORK: {self.network}; the paper: {PAPER_NETWORK}."]
 
     def _other_training(self) -> list[str]:
-        """The steps of each stage and the numbers of images, without what came before."""
+        """The steps of each stage, of what came before that the paper has not, and the images."""
         steps: dict[str, list[tuple[str, int, int]]] = {}
         for stage in self._told():
             if stage.departure and stage.budget:
@@ -317,10 +318,19 @@ class Provenance:
         for word, stages in steps.items():
             ours = ", ".join(f"{name} {n:,}" for name, n, _ in stages)
             papers = " or ".join(dict.fromkeys(f"{theirs:,}" for *_, theirs in stages))
-            said.append(f"{word}: {ours} steps; the paper: {papers}.")
+            after = ", ".join(f"{name} {n:,}" for name, n in self._not_in_the_paper().items())
+            more = f", after {after}" if after else ""
+            said.append(f"{word}: {ours} steps{more}; the paper: {papers}.")
         if images := self._other_images():
             said.append(f"OTHER TRAINING DATA: {images}; the paper: {paper.IMAGES:,}.")
         return said
+
+    def _not_in_the_paper(self) -> dict[str, int]:
+        """The steps of stages on the way that it has not, trained here, given or before those."""
+        here = [(stage.name, stage.budget) for stage in self._told() if stage.budget]
+        before = [entry for stage in self._told() for entry in stage.before]
+        known = {*PAPER_BUDGETS, "denoiser"}  # which the paper takes as given
+        return {name: budget.steps for name, budget in [*here, *before] if name not in known}
 
     def _other_images(self) -> str:
         """How many images the stages saw, where they are not as many as the paper's."""
@@ -368,7 +378,8 @@ class Provenance:
             test_set = f"STAND-IN test set {self.test_set} (not {self.stand_in_for})"
         return (
             f"run {self.run} ({self.configuration}) \N{MIDDLE DOT} {test_set} \N{MIDDLE DOT} "
-            f"network {self.network} \N{MIDDLE DOT} {self._iterations()}"
+            f"network {self.network} \N{MIDDLE DOT} "
+            f"{self.iterations} iterations{self._own_iterations()}"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from matplotlib.typing import RcKeyType
 from PIL import Image
 
@@ -159,6 +160,7 @@ def fig2(
                 label=labels[method],
             )
         axes.set_xlabel("iteration of gradient descent", labelpad=2)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel("mean PSNR (dB)", labelpad=2)
         axes.set_title(f"{problem_title(problem)}, ours", loc="left", pad=4)
         axes.margins(x=0.025)
