@@ -168,9 +168,9 @@ def test_without_noise_s_is_that_of_the_tables(load):
     assert prior.method(blur).s == prior.settings["problems"]["deblur_s1.6"]["s_255"] / 255
 
 
-@pytest.mark.parametrize(("sigma", "last"), [(0.0, 10 / 255), (0.01, 10 / 255), (0.2, 0.2)])
+@pytest.mark.parametrize(("sigma", "last"), [(0.0, 30 / 255), (0.01, 30 / 255), (0.2, 0.2)])
 def test_pnp_admm_ends_no_lower_than_at_the_noise(load, sigma, last):
-    assert load("gauss").settings["admm"]["deblurring"]["sigma_last_255"] == 10
+    assert load("gauss").settings["admm"]["deblurring"]["sigma_last_255"] == 30
     assert load("gauss").method(Problem(Identity(), sigma)).schedule.sigma_last == last
 
 
