@@ -74,6 +74,15 @@ def test_fig2_draws_each_method_in_a_style_of_its_own():
         assert len({getattr(style, field.name) for style in CURVE_STYLES}) == len(CURVE_STYLES)
 
 
+@pytest.mark.parametrize("length", [3, 8, 17, 25, 1500])
+def test_fig2_has_no_mark_between_two_iterations(length):
+    figure = fig2(curves(np.linspace(10, 25, length)), labels=LABELS, provenance=PROVENANCE)
+    figure.canvas.draw()
+    marks = figure.axes[0].get_xticks()
+    assert len(marks) > 2
+    np.testing.assert_array_equal(marks, np.round(marks))
+
+
 # Machado, Oliveira and Fernandes 2009, table 1, severity 1: what a dichromat sees, on linear RGB.
 DICHROMATS = {
     "protanope": (
