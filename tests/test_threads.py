@@ -7,6 +7,7 @@ import torch
 
 import rglib
 from rglib.commands import restore
+from rglib.commands.arguments import parser
 from rglib.restoration import threads
 from rglib.restoration.threads import candidates, fastest, seconds_of, use_fastest
 
@@ -73,3 +74,11 @@ def test_a_number_on_the_command_line_wins(prior, nobody_says, capsys):
     assert capsys.readouterr().err == ""
     restore.set_threads(prior, None)
     assert capsys.readouterr().err == "3, measured\n"
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two", "1.5"])
+def test_a_number_of_threads_that_is_none_is_refused(number, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["restore", "a.png", "-o", "b.png", f"--threads={number}"])
+    said = f"--threads: '{number}' is not allowed; must be a whole number above 0"
+    assert said in capsys.readouterr().err

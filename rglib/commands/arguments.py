@@ -37,12 +37,11 @@ def _count(text: str) -> int:
     """A number of threads.
 
     Raises:
-        ValueError: it is no whole number above 0, which argparse tells.
+        argparse.ArgumentTypeError: it is no whole number above 0.
     """
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; must be a whole number above 0")
+    return int(text)
 
 
 def _add_restore(commands: Commands) -> None:
