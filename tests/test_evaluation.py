@@ -16,6 +16,7 @@ from rglib.core.algorithms import GradientDescent, PnPADMM
 from rglib.core.fixed_point import Adam
 from rglib.core.metrics import psnr, ssim
 from rglib.core.networks import WeightsError, save_weights
+from rglib.core.networks import InferenceOnly
 from rglib.core.problems import PROBLEMS as EVERY_PROBLEM
 from rglib.core.problems import observe_image, observe_test_image
 from rglib.core.tensors import to_tensor
@@ -332,7 +333,7 @@ def test_gradient_descent_takes_its_settings_from_the_configuration(tiny):
     G = tiny("G")
     method = restorer("gradient_descent", "completion80", G, SETTINGS)
     assert method == GradientDescent(
-        G, solver=Adam(lr=0.01), s=2.55 / 255, iterations=4, ensemble=True
+        InferenceOnly(G), solver=Adam(lr=0.01), s=2.55 / 255, iterations=4, ensemble=True
     )
 
 

@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from rglib import paper
 from rglib.core.networks import (
+    InferenceOnly,
     ProximalOperator,
     RegularizingGradient,
     WeightsError,
     build,
     for_inference,
+    inference_only,
     load_frozen,
     load_G_from_P,
     load_into,
@@ -165,7 +167,56 @@ def test_bfloat16_inside_is_close_to_float32_and_gives_float32(frozen):
     y = low(x)
     assert y.dtype == torch.float32
     assert 0 < relative_error(y, exact(x)) < 0.02
-    assert not torch.equal(y, y.bfloat16().float())  # the output itself is not rounded
+
+
+@pytest.mark.parametrize(("role", "rounded"), [("P", False), ("G", True)])
+@torch.no_grad()
+def test_of_frozen_networks_in_bfloat16_only_the_image_is_not_rounded(role, rounded):
+    torch.manual_seed(0)
+    low = build(role, widths=(16, 16, 16, 16), blocks=1, arithmetic=torch.bfloat16)
+    inputs = (image(2, 20, 31), 0.1) if role == "P" else (image(2, 20, 31),)
+    assert not torch.equal(low(*inputs), low(*inputs).bfloat16().float())  # to be trained
+    y = for_inference(low, torch.device("cpu"))(*inputs)
+    assert y.dtype == torch.float32
+    assert torch.equal(y, y.bfloat16().float()) == rounded
+
+
+@pytest.mark.parametrize("role", ["P", "G"])
+@pytest.mark.parametrize(
+    ("arithmetic", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)], ids=str
+)
+@torch.no_grad()
+def test_in_inference_mode_a_network_computes_the_same(role, arithmetic, error):
+    torch.manual_seed(0)
+    made = build(role, widths=(8, 16, 16, 24), blocks=2, arithmetic=arithmetic)
+    network = for_inference(made, torch.device("cpu"))
+    for height, width in ((20, 31), (48, 32)):
+        inputs = (image(2, height, width), 0.1) if role == "P" else (image(2, height, width),)
+        y = InferenceOnly(network)(*inputs)
+        assert relative_error(y, network(*inputs)) < error
+        assert not y.is_inference()
+
+
+def test_a_network_to_be_trained_computes_the_same_in_inference_mode():
+    torch.manual_seed(0)
+    for arithmetic in (torch.float32, torch.bfloat16):
+        G = build("G", widths=(8, 16, 16, 24), blocks=1, arithmetic=arithmetic)
+        expected = G(image(1, 16, 32)).detach()
+        torch.testing.assert_close(InferenceOnly(G)(image(1, 16, 32)), expected)
+
+
+@pytest.mark.parametrize("derivative", ["jvp", "vjp"])
+def test_nothing_is_differentiated_in_inference_mode(tiny, derivative):
+    G, x = InferenceOnly(for_inference(tiny("G"), torch.device("cpu"))), image(1, 16, 16)
+    arguments = ((x,), (x,)) if derivative == "jvp" else (x,)
+    with pytest.raises(RuntimeError, match="take `network` itself"):
+        getattr(torch.func, derivative)(G, *arguments)
+
+
+def test_a_network_of_your_own_is_not_in_inference_mode(tiny):
+    G, own = tiny("G"), torch.nn.Conv2d(3, 3, 1)
+    assert inference_only(G) == InferenceOnly(G)
+    assert inference_only(own) is own
 
 
 @pytest.mark.slow

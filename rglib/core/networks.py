@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rglib import paper
+from rglib.core import fused
 from rglib.core.state_dicts import WeightsError as WeightsError
 from rglib.core.state_dicts import mismatch, named_as, read_state_dict
 from rglib.extensions import make
@@ -29,6 +31,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> the same shape."""
+        first, second = (part.weight for part in self.res if isinstance(part, nn.Conv2d))
+        if fused.possible(x, first):
+            return fused.conv3_plus(fused.conv3_relu(x, first), second, x)
         y: Tensor = self.res(x)
         return y.add_(x)  # in place: a fresh image-sized tensor costs more than the sum
 
@@ -38,11 +43,11 @@ class DRUNet(nn.Module):
 
     Images are float32 (B, C, H, W) of any size: they are replicate-padded at the bottom and the
     right to multiples of 16 and the result is cropped. ``arithmetic`` is the number format inside;
-    the last convolution and the output are always float32, since bfloat16 would round an image to
-    8 bits.
+    the output is always float32.
     """
 
     in_channels: ClassVar[int]
+    ends_in_float32: ClassVar[bool]  # the last convolution, whatever the arithmetic
 
     def __init__(
         self,
@@ -87,7 +92,7 @@ class DRUNet(nn.Module):
             x = self.m_up1(x.add_(x2))
             x = x.add_(x1)
         with torch.autocast(device, enabled=False):
-            x = self.m_tail(x.float())
+            x = self.m_tail(x.to(self.m_tail.weight.dtype)).float()
         return x[..., :height, :width]
 
 
@@ -95,6 +100,7 @@ class ProximalOperator(DRUNet):
     """P, the Gaussian denoiser: RGB and a constant map of the noise std -> RGB."""
 
     in_channels = 4
+    ends_in_float32 = True  # bfloat16 would round an image to 8 bits
 
     def forward(self, z: Tensor, sigma: float | Tensor) -> Tensor:
         """P_{sigma^2}(z) for z (B, 3, H, W) and sigma the noise std on [0, 1], one or (B,)."""
@@ -108,6 +114,7 @@ class RegularizingGradient(DRUNet):
     """G, the gradient of the implicit regularizer: RGB -> RGB, without sigma and without y."""
 
     in_channels = 3
+    ends_in_float32 = False  # what is rounded is a step, which is small beside the image
 
     def forward(self, x: Tensor) -> Tensor:
         """G(x) for x (B, 3, H, W)."""
@@ -159,15 +166,44 @@ def channels_last(network: nn.Module) -> None:
 def for_inference(network: nn.Module, device: torch.device, *, compiled: bool = False) -> nn.Module:
     """The network on the device and not trainable; a DRUNet's weights in its arithmetic.
 
+    But for the last convolution of one that `DRUNet.ends_in_float32`.
     ``compiled`` has torch.compile fuse it, at the first image of each size.
     """
     network = network.to(device).eval().requires_grad_(False)
     if isinstance(network, DRUNet):
         channels_last(network.to(dtype=network.arithmetic))
-        network.m_tail.float()
+        if network.ends_in_float32:
+            network.m_tail.float()
     if compiled:
         network.compile(dynamic=False)
     return network
+
+
+@dataclass(frozen=True)
+class InferenceOnly:
+    """A DRUNet in inference mode, where it is faster and nothing can be differentiated.
+
+    What it returns is a tensor like any other, and a constant.
+    """
+
+    network: DRUNet
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """What the network returns.
+
+        Raises:
+            RuntimeError: torch.func differentiates, and would find that the slope is zero.
+        """
+        if torch._C._are_functorch_transforms_active():
+            raise RuntimeError("in inference mode nothing is differentiated: take `network` itself")
+        with torch.inference_mode():
+            value: Tensor = self.network(*inputs)
+        return value.clone()
+
+
+def inference_only(network: nn.Module) -> nn.Module | InferenceOnly:
+    """A DRUNet in inference mode; one of your own as it is, which may differentiate inside."""
+    return InferenceOnly(network) if isinstance(network, DRUNet) else network
 
 
 def preferred_arithmetic(precision: str, device: torch.device) -> torch.dtype:

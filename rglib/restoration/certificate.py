@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,19 +118,15 @@ class Certificate:
             partial.write_text(self.as_json(), encoding="utf-8")
 
 
-class _Counted(nn.Module):
-    """A network that counts its calls."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.calls = 0
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """What the network returns."""
-        self.calls += 1
-        value: Tensor = self.network(*inputs)
-        return value
+@contextmanager
+def _calls(network: nn.Module) -> Iterator[list[None]]:
+    """A list that grows by one with every call of the network."""
+    calls: list[None] = []
+    hook = network.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        yield calls
+    finally:
+        hook.remove()
 
 
 def certified(
@@ -157,11 +154,9 @@ def certified(
     """
     if y.ndim == 4 and len(y) != 1:
         raise ValueError(f"a certificate is of one image (1, 3, h, w), got {tuple(y.shape)}")
-    counted = _Counted(prior.network)
     shown: deque[Tensor] = deque(maxlen=2)
-    x = replace(prior, network=counted).restore(
-        y, problem, like=like, progress=progress, record=shown.append
-    )
+    with _calls(prior.network) as calls:
+        x = prior.restore(y, problem, like=like, progress=progress, record=shown.append)
     if isinstance(problem, str):
         like = like or problem
         entries = {problem: prior.settings["problems"][problem]}
@@ -172,7 +167,7 @@ def certified(
     outcome = _outcome(x, rested=rested)
     measured: dict[str, Any] = dict.fromkeys(MEASURED)
     if isinstance(method, GradientDescent) and outcome != Outcome.NON_FINITE:
-        measured = _measured(method, x, y, problem, prior.device)
+        measured = _measured(replace(method, G=prior.network), x, y, problem, prior.device)
     return x, Certificate(
         method=prior.name,
         weights=prior.weights,
@@ -183,7 +178,7 @@ def certified(
         },
         settings=_settings(method),
         outcome=outcome.name.lower(),
-        calls=counted.calls,
+        calls=len(calls),
         precision=str(getattr(prior.network, "arithmetic", torch.float32)).removeprefix("torch."),
         version=f"rglib {rglib.__version__}, torch {torch.__version__}",
         **measured,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rglib.core.algorithms import ADMMSchedule, GradientDescent, PnPADMM, Record, Start
 from rglib.core.fixed_point import solver_named
+from rglib.core.networks import inference_only
 from rglib.core.problems import PROBLEMS, Degradation, Observation
 from rglib.core.units import on_unit_scale
 
@@ -63,7 +64,7 @@ def _pnp_admm(
     problem_id: str, network: torch.nn.Module, config: Config, degradation: Degradation
 ) -> PnPADMM:
     return PnPADMM(
-        network,
+        inference_only(network),
         admm_schedule(config, degradation.task, sigma=degradation.sigma),
         ensemble=config["evaluation"]["ensemble"],
         x0=_start(config),
@@ -86,7 +87,7 @@ def _gradient_descent(
 ) -> GradientDescent:
     problem = on_unit_scale(config["problems"][problem_id])
     return GradientDescent(
-        network,
+        inference_only(network),
         solver=solver_named(config["evaluation"]["solver"], lr=problem["lr"]),
         s=problem["s"],
         iterations=config["evaluation"]["iterations"],

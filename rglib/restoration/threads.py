@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from rglib.core.networks import inference_only
 from rglib.records.provenance import usable_processors
 from rglib.restoration.prior import Prior
 
@@ -54,10 +55,11 @@ def seconds_of(prior: Prior) -> Callable[[int], float]:
 
     def seconds(number: int) -> float:
         torch.set_num_threads(number)
+        network = inference_only(prior.network)
         with torch.no_grad():
-            prior.network(*arguments)  # what a first call does once is not to count
+            network(*arguments)  # what a first call does once is not to count
             began = time.perf_counter()
-            prior.network(*arguments)
+            network(*arguments)
         return time.perf_counter() - began
 
     return seconds
