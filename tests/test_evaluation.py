@@ -15,8 +15,7 @@ from tqdm.std import tqdm
 from rglib.core.algorithms import GradientDescent, PnPADMM
 from rglib.core.fixed_point import Adam
 from rglib.core.metrics import psnr, ssim
-from rglib.core.networks import WeightsError, save_weights
-from rglib.core.networks import InferenceOnly
+from rglib.core.networks import InferenceOnly, WeightsError, save_weights
 from rglib.core.problems import PROBLEMS as EVERY_PROBLEM
 from rglib.core.problems import observe_image, observe_test_image
 from rglib.core.tensors import to_tensor

@@ -24,6 +24,7 @@ from rglib.report.evaluations import (
     convergence,
     latex_table,
     markdown_table,
+    number_of,
     paper_problems,
     paper_tables,
     problem_title,
@@ -258,6 +259,10 @@ def test_the_first_sentence_says_what_was_compared_and_what_came_of_it(read):
     summary = summarise(read(*frames, methods=["rerg", "rg1"]))
     text = markdown_table(summary, table=1, labels=LABELS, provenance=SET5)
     assert "no mean, as restorations diverged in 1 of 8 cells" in text.splitlines()[2]
+
+
+def test_one_is_not_said_in_the_plural():
+    assert [number_of(n, "problem") for n in (0, 1, 2)] == ["0 problems", "1 problem", "2 problems"]
 
 
 @pytest.mark.parametrize("layout", [markdown_table, latex_table])

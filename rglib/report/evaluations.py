@@ -382,6 +382,11 @@ def latex_table(
     return "\n".join(lines) + "\n"
 
 
+def number_of(count: int, noun: str) -> str:
+    """``1 problem`` or ``12 problems``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def compared(rows: pd.DataFrame, labels: Mapping[str, str], provenance: Provenance) -> str:
     """What was compared, on which test set, and how far ours is from the paper's: one sentence.
 
@@ -392,7 +397,8 @@ def compared(rows: pd.DataFrame, labels: Mapping[str, str], provenance: Provenan
     """
     shared = rows[rows["paper_psnr_db"].notna()]
     methods, problems = rows["method"].nunique(), rows["problem_id"].nunique()
-    subject = f"{methods} methods on {problems} problems, on {provenance.images}"
+    compared_on = f"{number_of(methods, 'method')} on {number_of(problems, 'problem')}"
+    subject = f"{compared_on}, on {provenance.images}"
     if shared.empty:
         return f"{subject}: the paper has no values of these."
     if not provenance.comparable:

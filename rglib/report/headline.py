@@ -10,7 +10,7 @@ import pandas as pd
 
 from rglib import paper
 from rglib.records.provenance import RECORD_SUFFIX, comparable, headwords
-from rglib.report.evaluations import MINUS
+from rglib.report.evaluations import MINUS, number_of
 
 
 def headline(folder: Path, *, configuration: str, labels: Mapping[str, str]) -> str | None:
@@ -51,7 +51,7 @@ def headline(folder: Path, *, configuration: str, labels: Mapping[str, str]) -> 
     problems = compared["problem_id"].nunique()
     return "\n".join(
         [
-            f"Mean PSNR in dB over {problems} problems, on {said['test_set']}:",
+            f"Mean PSNR in dB over {number_of(problems, 'problem')}, on {said['test_set']}:",
             *(
                 f"  {name:<10}" + "".join(f"{cell:>9}" for cell in cells)
                 for name, cells in lines.items()
