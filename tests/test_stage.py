@@ -281,7 +281,7 @@ def test_published_weights_are_16_bit_and_can_be_given_again_with_their_history(
     files = {shipped.name: file_digest(shipped)}
     assert shipped_card == card | {"before": before, "files": files}
     import_stage(
-        "denoiser",
+        "start",  # a stage of another name
         {"P": shipped},
         checksums={"P": None},
         weights={"P": tmp_path / "again.safetensors"},
@@ -292,7 +292,8 @@ def test_published_weights_are_16_bit_and_can_be_given_again_with_their_history(
     for name in trained:
         assert torch.equal(given[name], trained[name].half().float())
     again = json.loads((tmp_path / "again.json").read_text())
-    assert again["given"] is True
+    assert again["given"] is True and again["stage"] == "start"
+    assert again["before"] == before and again["steps"] == card["steps"]
     assert again["last_row"] == card["last_row"]
     assert again["weights"] != card["weights"]
 

@@ -212,8 +212,8 @@ def import_stage(
 ) -> None:
     """Take a stage's weights from files (KAIR's names) instead of training it.
 
-    A file ``<stage>.card.json`` beside a source, such as the project ships with its own weights, is
-    carried over into the new card.
+    A card beside the first source, such as the project ships with its own weights, is carried over
+    into the new one: ``deqgd.card.json`` for ``deqgd_G.safetensors``, whatever the stage is called.
 
     Raises:
         WeightsError: a file is missing, has another checksum or belongs to another network.
@@ -221,7 +221,8 @@ def import_stage(
     for role, source in sources.items():
         load_trainable(role, source, network=network, sha256=checksums[role])
         save_weights(weights[role], load_weights(source))
-    shipped = next(iter(sources.values())).with_name(f"{name}.card.json")
+    role, first = next(iter(sources.items()))
+    shipped = first.with_name(f"{first.stem.removesuffix(f'_{role}')}.card.json")
     given = ModelCard(
         stage=name,
         given=True,
