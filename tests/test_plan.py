@@ -198,13 +198,14 @@ def test_a_method_restores_with_the_network_of_its_stage():
 
 def test_given_files_are_weights_and_cards_that_are_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("P.safetensors", "denoiser.card.json"):
+    (tmp_path / "w.d").mkdir()
+    for name in ("w.d/mine_P.safetensors", "w.d/mine.card.json"):
         (tmp_path / name).touch()
-    sources = {"P": {"file": "P.safetensors"}, "G": {"file": "gone.safetensors"}}
+    sources = {"P": {"file": "w.d/mine_P.safetensors"}, "G": {"file": "gone_G.safetensors"}}
     stages = planned(
         weights={"denoiser": sources, "mtdeq": {"P": {"url": "u", "file": None}}}
     ).stages
-    assert stages.given_files("denoiser") == ["P.safetensors", "denoiser.card.json"]
+    assert stages.given_files("denoiser") == ["w.d/mine_P.safetensors", "w.d/mine.card.json"]
     assert stages.given_files("mtdeq") == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import splitext
 from typing import Any
 
 from rglib.extensions import is_own, load, parameters
@@ -26,6 +27,11 @@ def start_of(init: str, role: str) -> tuple[str, str]:
     """
     stage, dot, taken = init.rpartition(".")
     return (stage, taken) if dot and taken in ROLES else (init, role)
+
+
+def card_beside(weights: str, role: str) -> str:
+    """The model card of a file of weights: ``w/deqgd.card.json`` of ``w/deqgd_G.safetensors``."""
+    return f"{splitext(weights)[0].removesuffix(f'_{role}')}.card.json"
 
 
 @dataclass(frozen=True)

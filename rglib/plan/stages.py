@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from os.path import dirname, exists, join
+from os.path import exists
 from typing import Any
 
-from rglib.plan.roles import ROLE, learned_roles, sections_of, start_of
+from rglib.plan.roles import ROLE, card_beside, learned_roles, sections_of, start_of
 from rglib.plan.seeds import is_given
 
 Config = Mapping[str, Any]
@@ -150,9 +150,10 @@ class Stages:
 
         Without those that are not there, which the rule itself says more about.
         """
-        files = [source.get("file") for source in self.config["weights"][stage].values()]
-        cards = [join(dirname(file), f"{stage}.card.json") for file in files if file]
-        return [file for file in dict.fromkeys([*files, *cards]) if file and exists(file)]
+        sources = self.config["weights"][stage].items()
+        files = {role: source["file"] for role, source in sources if source.get("file")}
+        cards = [card_beside(file, role) for role, file in files.items()]
+        return [file for file in dict.fromkeys([*files.values(), *cards]) if exists(file)]
 
     def to_ship(self, stage: str) -> list[str]:
         """The files of a trained stage that are published: its card, then weights.

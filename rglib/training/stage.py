@@ -24,7 +24,7 @@ from rglib.core.networks import (
 )
 from rglib.data.images import CropSampler, PatchStore
 from rglib.files import file_digest
-from rglib.plan.roles import INITIALISATIONS, start_of
+from rglib.plan.roles import INITIALISATIONS, card_beside, start_of
 from rglib.plan.variants import expanded
 from rglib.records.model_card import CardError, ModelCard
 from rglib.training import factory
@@ -212,8 +212,8 @@ def import_stage(
 ) -> None:
     """Take a stage's weights from files (KAIR's names) instead of training it.
 
-    A card beside the first source, such as the project ships with its own weights, is carried over
-    into the new one: ``deqgd.card.json`` for ``deqgd_G.safetensors``, whatever the stage is called.
+    A card beside the first source (`rglib.plan.roles.card_beside`), such as the project ships with
+    its own weights, is carried over into the new one.
 
     Raises:
         WeightsError: a file is missing, has another checksum or belongs to another network.
@@ -222,7 +222,7 @@ def import_stage(
         load_trainable(role, source, network=network, sha256=checksums[role])
         save_weights(weights[role], load_weights(source))
     role, first = next(iter(sources.items()))
-    shipped = first.with_name(f"{first.stem.removesuffix(f'_{role}')}.card.json")
+    shipped = Path(card_beside(str(first), role))
     given = ModelCard(
         stage=name,
         given=True,
