@@ -265,6 +265,25 @@ def test_the_slope_approaches_the_spectral_norm_from_within(linear_prior):
         assert 0.7 * norm < found <= norm * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("shortening", "outcome"), [(0.9, Outcome.CONVERGED), (1.0, Outcome.OUT_OF_STEPS)]
+)
+def test_the_step_becomes_shorter_where_a_zero_is_steeper_than_the_start(shortening, outcome):
+    zero = torch.rand(1, *SHAPE, generator=generator(5), dtype=torch.float64)
+    nothing = DataGradient(Mask(torch.zeros(1, 1, *SHAPE[1:]).double()), torch.zeros_like(zero))
+
+    def steep(x):  # 2.5 at the zero, 1 far away
+        v = x - zero
+        return v + 1.5 * v.clamp(-1, 1)
+
+    F = RegularizedGradient(steep, nothing, 0.5)
+    rule = StoppingRule(max_iterations=300, tolerance=1e-12)
+    found = solve(SemiImplicit(shortening=shortening), F, torch.full_like(zero, 9.0), rule)
+    assert found.outcome.tolist() == [outcome]
+    if outcome == Outcome.CONVERGED:
+        torch.testing.assert_close(found.x, zero, rtol=0, atol=1e-5)
+
+
 def test_the_semi_implicit_way_of_an_image_does_not_depend_on_its_batch(split):
     gradient, prior = split("blur", 0.3)
     steep = torch.tensor([1.0, 3.0], dtype=torch.float64).view(2, 1, 1, 1)

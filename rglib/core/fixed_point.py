@@ -7,7 +7,7 @@ enough changes, too large an entry, too many iterations) and says which of these
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -214,12 +214,13 @@ class Split(Map, Protocol):
 
 @dataclass(frozen=True)
 class SemiImplicitState:
-    """Each image's step tau (B, 1, 1, 1), and what the momentum points away from.
+    """Each image's step tau, the least that it may become, and what the momentum points away from.
 
-    The latter is the iterate before, or the last one.
+    The first two are (B, 1, 1, 1); the last is the iterate before, or the last one.
     """
 
     tau: Tensor
+    least: Tensor
     previous: Tensor
 
 
@@ -231,22 +232,25 @@ class SemiImplicit:
     depends on the slope of G alone and so neither on s nor on the operator: forward-backward
     splitting with the data term in the proximal part, and Nesterov's momentum, which an image
     loses when it has carried it uphill (O'Donoghue and Candes, "Adaptive restart for accelerated
-    gradient schemes", 2015). An image's step is a share of one over G's slope at its x0, by power
-    iteration: elsewhere G may be steeper. A network is about as steep everywhere, so that the
-    middle of the image is enough.
+    gradient schemes", 2015). An image's step begins at one over G's slope at its x0, by power
+    iteration; a network is about as steep everywhere, so that the middle of the image is enough.
+    Where G is steeper on the way, the image jumps over its zero and back, and each time that it
+    turns round its step becomes a little shorter.
 
     Attributes:
         momentum: in [0, 1). More of it goes past the zero and back: with 0.95 deblurring takes up
             to 40 steps on validation crops instead of 25, and in training fewer images converge.
-        share: of one over the slope, in (0, 1]. With 0.7 of it a fifth more steps are needed; but a
-            G that is much steeper at its fixed points than at x0 goes round them for ever with all.
+        shortening: of the step, each time that an image turns round. With 1, which never shortens
+            it, 83 % of images converge on the way to DEQGD's x_g in training, instead of 92 %.
+        least: of the first step, in (0, 1], that is left.
         power_iterations: evaluations of G before the first step, less one.
         slope_side: in pixels, of the square in the middle of an image where the slope is looked
             for; with the networks here it is within 5 per cent of that of the whole image.
     """
 
     momentum: float = 0.85
-    share: float = 1.0
+    shortening: float = 0.9
+    least: float = 0.5
     power_iterations: int = 8
     slope_side: int = 48
 
@@ -258,23 +262,29 @@ class SemiImplicit:
     def init(self, F: Map, x0: Tensor) -> SemiImplicitState:
         """Find tau; at rest."""
         middle = centre(x0, self.slope_side)
-        tau = self.share / slope(_split(F).G, middle, iterations=self.power_iterations)
-        return SemiImplicitState(tau, x0)
+        tau = 1 / slope(_split(F).G, middle, iterations=self.power_iterations)
+        return SemiImplicitState(tau, self.least * tau, x0)
 
     def step(self, F: Map, x: Tensor, state: SemiImplicitState) -> tuple[Tensor, SemiImplicitState]:
         """Extrapolate, then one step of both parts."""
         z = x + self.momentum * (x - state.previous)
         following = _split(F).semi_implicit(z, state.tau)
-        back = ((z - following) * (following - x)).sum(dim=(1, 2, 3), keepdim=True) > 0
-        return following, SemiImplicitState(state.tau, torch.where(back, following, x))
+        uphill = _product(z - following, following - x) > 0
+        turned = _product(following - x, x - state.previous) < 0
+        shorter = torch.maximum(self.shortening * state.tau, state.least)
+        return following, SemiImplicitState(
+            tau=torch.where(turned, shorter, state.tau),
+            least=state.least,
+            previous=torch.where(uphill, following, x),
+        )
 
     def select(self, state: SemiImplicitState, indices: Tensor) -> SemiImplicitState:
         """The steps and the previous iterates of the images at these indices."""
-        return SemiImplicitState(state.tau[indices], state.previous[indices])
+        return SemiImplicitState(*(part[indices] for part in vars(state).values()))
 
     def restarted(self, state: SemiImplicitState, x0: Tensor, where: Tensor) -> SemiImplicitState:
         """At rest where images start again, with the step that they had."""
-        return SemiImplicitState(state.tau, torch.where(where, x0, state.previous))
+        return replace(state, previous=torch.where(where, x0, state.previous))
 
     def fields(self, state: SemiImplicitState) -> dict[str, Any]:
         """The steps and the previous iterates."""
@@ -283,6 +293,11 @@ class SemiImplicit:
     def state(self, fields: Mapping[str, Any]) -> SemiImplicitState:
         """From these."""
         return SemiImplicitState(**fields)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each image with its counterpart, (B, 1, 1, 1)."""
+    return (a * b).sum(dim=(1, 2, 3), keepdim=True)
 
 
 def _split(F: Map) -> Split:
