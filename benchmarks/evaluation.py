@@ -25,6 +25,7 @@ from benchmarks.timing import Value, Work, in_turns, rate, ratio, seconds
 from rglib.core.algorithms import GradientDescent
 from rglib.core.fixed_point import Adam
 from rglib.core.metrics import ssim
+from rglib.core.networks import inference_only
 from rglib.core.problems import Observation, observe_test_image
 from rglib.records.provenance import NetworkSize
 from rglib.restoration.evaluation import Curves
@@ -87,7 +88,7 @@ def plain_loop(
 
 def own_loop(G: nn.Module, seen: Observation) -> Callable[[], tuple[Tensor, list[float]]]:
     """rglib's loop, as an evaluation runs it."""
-    method = GradientDescent(G, solver=Adam(lr=LR), s=S, iterations=ITERATES)
+    method = GradientDescent(inference_only(G), solver=Adam(lr=LR), s=S, iterations=ITERATES)
 
     def work() -> tuple[Tensor, list[float]]:
         curves = Curves(seen.x_hat, length=method.recorded)
