@@ -27,7 +27,6 @@ SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text
 OVERLAYS = [None, *sorted((ROOT / "config").glob("*.yaml"))]
 UNDER = {  # overlays of overlays
     "control": ROOT / "config/overnight.yaml",
-    "figure2": ROOT / "config/pretrained.yaml",
     "fixed_points_wide": ROOT / "config/fixed_points_base.yaml",
     "gpu_quarter": ROOT / "config/overnight.yaml",
 }

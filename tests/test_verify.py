@@ -279,6 +279,13 @@ def test_overlays_are_merged_as_snakemake_does(tree):
     assert reason.endswith("is no longer config/other.yaml + more.yaml")
 
 
+def test_what_an_overlay_takes_away_by_null_is_not_there(tree):
+    tree.write("config.yaml", yaml.safe_dump(CONFIG | {"methods": {"rg1": {}, "rerg": {}}}))
+    tree.write("config/fewer.yaml", "run: fewer\nmethods: { rg1: null }\n")
+    tree.report(run="fewer", methods={"rerg": {}})
+    assert tree.statuses() == OK
+
+
 def test_a_run_without_a_configuration_is_ok_but_not_checked(tree):
     tree.report(run="elsewhere")
     assert tree.statuses() == OK

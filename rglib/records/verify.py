@@ -28,7 +28,7 @@ from rglib.data.datasets import DOWNLOADS, mirror_folders, slug
 from rglib.data.listing import changes
 from rglib.data.manifest import Manifest
 from rglib.files import file_digest
-from rglib.plan.ablations import overlaid
+from rglib.plan.ablations import overlaid, without_nulls
 from rglib.records.code_hash import code_hash
 from rglib.records.provenance import (
     CHECKSUM,
@@ -264,6 +264,7 @@ def _configuration(base: Path, overlays: Sequence[Path]) -> Configuration:
     merged = _read_yaml(base)
     for overlay in overlays:  # as Snakemake does with --configfile
         merged = overlaid(merged, _read_yaml(overlay))
+    merged = without_nulls(merged)
     name = " + ".join(_within(path, base.parent) for path in overlays) or base.name
     return Configuration(
         name,
