@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from rglib import paper
+from rglib.core import fused
 from rglib.core.networks import (
     InferenceOnly,
     ProximalOperator,
@@ -195,6 +196,19 @@ def test_in_inference_mode_a_network_computes_the_same(role, arithmetic, error):
         y = InferenceOnly(network)(*inputs)
         assert relative_error(y, network(*inputs)) < error
         assert not y.is_inference()
+
+
+@pytest.mark.skipif(fused._CONVOLUTION is None, reason="needs a PyTorch with oneDNN")
+@torch.no_grad()
+def test_convolutions_are_fused_in_inference_mode_alone(tiny, monkeypatch):
+    added = []
+    plain = fused.conv3_plus
+    monkeypatch.setattr(fused, "conv3_plus", lambda *x: added.append(1) or plain(*x))
+    G = for_inference(tiny("G"), torch.device("cpu"))
+    G(image(1, 16, 16))
+    assert not added
+    InferenceOnly(G)(image(1, 16, 16))
+    assert len(added) == 7  # one a block: three on the way down, the body, three on the way up
 
 
 def test_a_network_to_be_trained_computes_the_same_in_inference_mode():
