@@ -14,6 +14,7 @@ import yaml
 from toys import toy_provenance
 
 from rglib.core.fixed_point import StoppingRule
+from rglib.core.interpolation import interpolated
 from rglib.core.problems import (
     Completion,
     SeededStep,
@@ -266,7 +267,7 @@ def test_masks_of_the_channels(shared):
     assert (seen.x0[~known] == 0.5).all() and torch.equal(seen.x0[known], seen.y[known])
 
 
-@pytest.mark.parametrize("x0", ["test", "adjoint"])
+@pytest.mark.parametrize("x0", ["test", "interpolated", "adjoint"])
 def test_where_the_iterations_start(x0):
     starts = []
 
@@ -281,7 +282,11 @@ def test_where_the_iterations_start(x0):
     randomness = SeededStep(0, step)
     seen = observe(objective.distribution.draw(randomness), x_hat, randomness)
     A, y = seen.problem.A, seen.y
-    start = A.adjoint(y) if x0 == "adjoint" else seen.x0
+    start = {
+        "test": seen.x0,
+        "interpolated": interpolated(y, A.mask, otherwise=0.5),
+        "adjoint": A.adjoint(y),
+    }[x0]
     expected = start - objective.eta_fb * A.adjoint(A(start) - y)
     torch.testing.assert_close(starts[0], expected)
 

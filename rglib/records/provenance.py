@@ -639,7 +639,11 @@ def _stage(card: ModelCard) -> TrainedStage:
 def _fixed_points(card: ModelCard) -> str:
     """What the card says of training at x_f and x_g, where it is not the paper's; else nothing."""
     settings = card.equilibrium or {}
-    said = [_way_to_fixed_points(settings)] if settings else []
+    said = (
+        [_way_to_fixed_points(settings), STARTS_SAID[settings.get("x0", "test")]]
+        if settings
+        else []
+    )
     of_g = (card.options or {}).get("gradient_descent") is not None
     solver = settings.get("solver", paper.SOLVER)
     if of_g and solver != paper.SOLVER:
@@ -650,6 +654,13 @@ def _fixed_points(card: ModelCard) -> str:
         said.append("the loss in dB")
     said.append(_noise_trained_on(card.training_problems or {}))
     return ", ".join(filter(None, said))
+
+
+STARTS_SAID = {
+    "test": "",
+    "interpolated": "from interpolated pixels in completion",
+    "adjoint": "from A^T y",
+}  # where the iterations start; the paper's is `test`
 
 
 def _way_to_fixed_points(settings: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rglib import paper
+from rglib.core.algorithms import start
 from rglib.core.fixed_point import (
     Adam,
     KeepableSolver,
@@ -49,6 +50,13 @@ from rglib.training.objectives.losses import (
 
 LOSSES = {"mean_square": mean_square, "log_mean_square": log_mean_square}
 
+# As in the paper's tests, completion from grey; the same but from interpolated pixels; A^T y.
+STARTS: dict[str, Callable[[Observation], Tensor]] = {
+    "test": lambda seen: seen.x0,
+    "interpolated": lambda seen: start(seen, "interpolated"),
+    "adjoint": lambda seen: seen.problem.A.adjoint(seen.y),
+}
+
 
 @dataclass(frozen=True)
 class Equilibrium:
@@ -76,7 +84,7 @@ class Equilibrium:
             "semi_implicit" (`SemiImplicitStep`, with the same fixed points).
         loss: of each term, "mean_square" as in the paper or "log_mean_square", which is in dB.
         solver: finds x_g; the paper's is Adam with the rate eta_gd.
-        x0: where both iterations start, "test" as at test time, "adjoint" at A^T y.
+        x0: where both iterations start, see `STARTS`.
         distribution: the problems drawn, one per batch.
     """
 
@@ -91,7 +99,7 @@ class Equilibrium:
     backward_map: Literal["gradient", "semi_implicit"] = "gradient"
     loss: Literal["mean_square", "log_mean_square"] = "mean_square"
     solver: Solver[Any] = field(default_factory=lambda: Adam(lr=paper.ETA_GD))
-    x0: Literal["test", "adjoint"] = "test"
+    x0: Literal["test", "interpolated", "adjoint"] = "test"
     distribution: TrainingDistribution = field(default_factory=TrainingDistribution)
 
     @property
@@ -186,7 +194,7 @@ def drawn(
 ) -> Observation:
     """A problem of the distribution on images x_hat (B, 3, H, W), on their device.
 
-    ``x0`` is where the iterations start, see `Equilibrium`.
+    ``x0`` is where the iterations start, see `STARTS`.
     """
     seen = observe(distribution.draw(randomness), x_hat, randomness)
-    return replace(seen, x0=seen.problem.A.adjoint(seen.y)) if x0 == "adjoint" else seen
+    return replace(seen, x0=STARTS[x0](seen))
