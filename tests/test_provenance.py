@@ -298,6 +298,8 @@ def test_stages_that_saw_other_data_are_told_apart():
             "back-propagation through the semi-implicit step",
         ),
         ({"equilibrium": {"loss": "log_mean_square"}}, "the loss in dB"),
+        ({"equilibrium": {"x0": "interpolated"}}, "from interpolated pixels in completion"),
+        ({"equilibrium": {"x0": "adjoint"}}, "from A^T y"),
         (
             {"training_problems": {"sigma_min_255": 0.5, "sigma_max_255": 12, "noise": "uniform"}},
             "noise of 0.5 to 12/255 instead of 0 to 50/255",

@@ -23,11 +23,11 @@ from rglib.training.trainer import Cosine
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 900  # seconds
-STAGES = ["denoiser", "mtdeq", "residual", "pnpreg", "rg1", "score", "deqgd", "rerg"]
+STAGES = ["denoiser", "mtdeq", "score", "pnpreg", "rg1", "deqgd", "rerg"]
 QUARTER = [Path("config/overnight.yaml"), Path("config/gpu_quarter.yaml")]
 UPDATES = 10
 # What methods restore with; starts that are starts alone, and P beside a G, are left behind.
-HOME = dict(zip(STAGES, ["P", "P", "", "G", "G", "", "G", "G"], strict=True))
+HOME = dict(zip(STAGES, ["P", "P", "", "G", "G", "G", "G"], strict=True))
 NAMES = {"PIL": "pillow", "skimage": "scikit-image"}  # of distributions, where they differ
 
 
@@ -196,9 +196,9 @@ def test_networks_go_on_as_long_as_a_training_needs_them(project, tmp_path):
     assert needed(quarter.needed_there) == {"denoiser": "P"}
     is_there("denoiser", "P", True)  # mtdeq and others start from it
     assert needed(quarter.needed_there) == {"denoiser": "P"}
-    for stage, roles in ("mtdeq", "P"), ("residual", "G"), ("pnpreg", "PG"), ("score", "G"):
+    for stage, roles in ("mtdeq", "P"), ("score", "G"), ("pnpreg", "PG"):
         is_there(stage, roles, True)
-    there = {"denoiser": "", "mtdeq": "P", "residual": "", "pnpreg": "G", "score": "G"}
+    there = {"denoiser": "", "mtdeq": "P", "score": "G", "pnpreg": "G"}
     assert needed(quarter.needed_there) == there
     assert needed(quarter.needed_at_home) == there | {"denoiser": "P"}
     is_there("rg1", "PG", False)
