@@ -639,11 +639,8 @@ def _stage(card: ModelCard) -> TrainedStage:
 def _fixed_points(card: ModelCard) -> str:
     """What the card says of training at x_f and x_g, where it is not the paper's; else nothing."""
     settings = card.equilibrium or {}
-    said = (
-        [_way_to_fixed_points(settings), STARTS_SAID[settings.get("x0", "test")]]
-        if settings
-        else []
-    )
+    said = [_way_to_fixed_points(settings)] if settings else []
+    said.append(STARTS_SAID[settings.get("x0", "test")])
     of_g = (card.options or {}).get("gradient_descent") is not None
     solver = settings.get("solver", paper.SOLVER)
     if of_g and solver != paper.SOLVER:
@@ -656,11 +653,12 @@ def _fixed_points(card: ModelCard) -> str:
     return ", ".join(filter(None, said))
 
 
+# Where the iterations start, by `rglib.training.objectives.equilibrium.STARTS`; the paper's is test.
 STARTS_SAID = {
     "test": "",
     "interpolated": "from interpolated pixels in completion",
     "adjoint": "from A^T y",
-}  # where the iterations start; the paper's is `test`
+}
 
 
 def _way_to_fixed_points(settings: Mapping[str, Any]) -> str:
