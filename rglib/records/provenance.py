@@ -653,7 +653,7 @@ def _fixed_points(card: ModelCard) -> str:
     return ", ".join(filter(None, said))
 
 
-# Where the iterations start, by `rglib.training.objectives.equilibrium.STARTS`; the paper's is test.
+# Where iterations start, see `rglib.training.objectives.equilibrium.STARTS`; the paper's is test.
 STARTS_SAID = {
     "test": "",
     "interpolated": "from interpolated pixels in completion",
