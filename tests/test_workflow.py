@@ -706,7 +706,7 @@ def test_dry_runs_of_the_other_scales_plan_everything(source, scale):
     trained = {job for job in jobs if job.startswith("train_")}
     stages = {"denoiser", "pnpreg", "mtdeq", "rg1", "deqgd", "rerg"}
     starts = {"paper": set(), "gpu": {"residual"}}
-    stages |= starts.get(scale, {"residual", "score"})
+    stages |= starts.get(scale, {"score"})
     assert trained == {f"train_{stage}" for stage in stages}
     assert evaluate(*METHODS) | REPORT <= jobs
 
@@ -757,7 +757,7 @@ def test_no_more_jobs_run_at_a_time_than_there_are_processors(source, tmp_path):
 def test_stages_that_do_not_ship_are_told_by_the_cards_of_those_that_do(source):
     said = source.snakemake("--dry-run", "publish_weights", config="config/overnight.yaml")
     (job,) = re.findall(r"^(?:local)?rule publish_weights:\n((?: .*\n)+)", said, re.M)
-    assert "work/overnight/models/residual/card.json" in job
+    assert "work/overnight/models/score/card.json" in job
     assert "work/overnight/models/mtdeq/card.json" in job
     assert "models/rerg/G.safetensors" in job and "models/rerg/P.safetensors" not in job
 
