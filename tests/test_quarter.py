@@ -168,11 +168,11 @@ def test_the_stages_are_the_workflows_in_their_order(project):
     config = configuration(QUARTER)
     assignment = assignment_of(config)
     assert [settings.name for settings in assignment.stages] == STAGES
-    assert assignment.starts["rerg"] == {"P": ("mtdeq", "P"), "G": ("score", "G")}
+    assert assignment.starts["rerg"] == {"P": ("mtdeq", "P"), "G": ("pnpreg", "G")}
     assert assignment.starts["score"] == {"G": ("denoiser", "P")}
     rerg = assignment.stages[-1]
     assert isinstance(rerg, StageSettings)
-    assert rerg.shared["equilibrium"]["keep"]["batches"] == 64
+    assert rerg.shared["equilibrium"]["keep"]["batches"] == 16
     assert rerg.entry["budget"]["minutes"] == 0.6 and rerg.precision == "bfloat16"
     for settings in assignment.stages:
         recipe = quarter.factory.recipe(
@@ -198,7 +198,7 @@ def test_networks_go_on_as_long_as_a_training_needs_them(project, tmp_path):
     assert needed(quarter.needed_there) == {"denoiser": "P"}
     for stage, roles in ("mtdeq", "P"), ("score", "G"), ("pnpreg", "PG"):
         is_there(stage, roles, True)
-    there = {"denoiser": "", "mtdeq": "P", "score": "G", "pnpreg": "G"}
+    there = {"denoiser": "", "mtdeq": "P", "score": "", "pnpreg": "G"}
     assert needed(quarter.needed_there) == there
     assert needed(quarter.needed_at_home) == there | {"denoiser": "P"}
     is_there("rg1", "PG", False)
