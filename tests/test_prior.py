@@ -90,7 +90,7 @@ def test_the_operator_is_found_from_the_size_of_the_observation(problem_id, imag
 
 def test_images_of_a_batch_are_restored_each_as_alone(load):
     y = torch.rand(2, 3, 32, 32)
-    prior = load("pnpreg")
+    prior = load("pnpreg").adjusted(iterations=4)  # a random G diverges, and rounding grows with it
     both = prior.restore(y, "sr3_gaussian_n0")
     assert both.shape == (2, 3, 96, 96)
     alone = torch.cat([prior.restore(one[None], "sr3_gaussian_n0") for one in y])
