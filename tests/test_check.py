@@ -18,6 +18,8 @@ from rglib.plan.ablations import without_nulls
 from rglib.plan.check import ConfigurationError, check
 from rglib.plan.mistakes import dotted
 from rglib.plan.roles import learned_roles
+from rglib.plan.stages import Stages
+from rglib.plan.variants import expanded
 from rglib.report.evaluations import paper_tables
 from rglib.training import factory
 from rglib.training.objectives.equilibrium import Equilibrium
@@ -101,6 +103,17 @@ def test_shipped_configurations_are_valid(overlay, monkeypatch):
 def test_test_scale_trains_every_stage_without_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check(merged(ROOT / "config/test.yaml"), SCHEMA)
+
+
+@pytest.mark.parametrize("stage", ["pnpreg", "mtdeq", "rg1", "deqgd", "rerg"])
+def test_the_control_trains_as_the_paper_does_but_for_the_updates(stage):
+    def recipe(overlay):
+        found = Stages(expanded(merged(ROOT / f"config/{overlay}.yaml"))).parameters(stage)
+        entry = {key: found["entry"][key] for key in ("objective", "options", "init")}
+        clipped = {key: found["entry"]["optimiser"].get(key) for key in ("muon", "clip", "ema")}
+        return entry, clipped, found["shared"]
+
+    assert recipe("control") == recipe("paper")
 
 
 def subschemas(schema):
