@@ -30,6 +30,7 @@ OVERLAYS = [None, *sorted((ROOT / "config").glob("*.yaml"))]
 UNDER = {  # overlays of overlays
     "control": ROOT / "config/overnight.yaml",
     "fixed_points_wide": ROOT / "config/fixed_points_base.yaml",
+    "fixed_points_widest": ROOT / "config/fixed_points_base.yaml",
     "gpu_quarter": ROOT / "config/overnight.yaml",
 }
 GONE = object()
