@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from rglib import paper
+from rglib.core.problems import TrainingDistribution
 from rglib.records import provenance
 from rglib.records.model_card import ModelCard
 from rglib.records.provenance import (
@@ -300,14 +302,6 @@ def test_stages_that_saw_other_data_are_told_apart():
         ({"equilibrium": {"loss": "log_mean_square"}}, "the loss in dB"),
         ({"equilibrium": {"x0": "interpolated"}}, "from interpolated pixels in completion"),
         ({"equilibrium": {"x0": "adjoint"}}, "from A^T y"),
-        (
-            {"training_problems": {"sigma_min_255": 0.5, "sigma_max_255": 12, "noise": "uniform"}},
-            "noise of 0.5 to 12/255 instead of 0 to 50/255",
-        ),
-        (
-            {"training_problems": {"sigma_min_255": 1, "noise": "log_uniform"}},
-            "noise of 1 to 50/255 with a uniform logarithm instead of 0 to 50/255",
-        ),
         ({"optimiser": {"lr": 1.0, "muon": 0.005}}, "inner convolutions by Muon"),
     ],
 )
@@ -319,6 +313,39 @@ def test_each_departure_of_the_training_at_fixed_points_is_told(change, said):
     (stage,) = make_provenance(CONFIG, test_set=SET5, cards=[base | change]).stages
     assert said in str(stage)
     assert str(plain) == f"deqgd:  (the paper: {Budget(78_750, 16, 128)})"
+
+
+@pytest.mark.parametrize(
+    "problems, said",
+    [
+        (
+            {"sigma_min_255": 0.5, "sigma_max_255": 12},
+            "noise of 0.5 to 12/255 instead of 0 to 50/255",
+        ),
+        (
+            {"sigma_min_255": 1, "noise": "log_uniform"},
+            "noise of 1 to 50/255 with a uniform logarithm instead of 0 to 50/255",
+        ),
+        ({"factors": [2, 4]}, "super-resolution by 2 or 4 instead of 1, 2 or 4"),
+        ({"factors": [2]}, "super-resolution by 2 instead of 1, 2 or 4"),
+        ({"sigma_b_max": 3}, "blur of up to 3 pixels instead of 4"),
+        ({"drop_max": 0.5}, "up to 50 % of the pixels missing instead of 99"),
+        ({"factors": [1, 2, 4], "kernels": ["gaussian"], "sigma_b_max": 4}, None),
+    ],
+)
+def test_other_training_problems_are_told_in_records_and_tables(problems, said):
+    cards = [CARD | {"stage": stage, "training_problems": problems} for stage in ("rerg", "deqgd")]
+    made = make_provenance(CONFIG, test_set=SET5, cards=cards)
+    lines = [line for line in made.departures() if line.startswith("OTHER TRAINING PROBLEMS")]
+    assert lines == ([f"OTHER TRAINING PROBLEMS of RERG, DEQGD: {said}."] if said else [])
+    assert set(lines) <= set(made.brief())
+
+
+def test_the_paper_trains_on_the_distribution_of_problems_by_default():
+    default = TrainingDistribution.of(
+        paper.TRAINING_PROBLEMS | {"kernels": ["bicubic"], "shared_masks": True}
+    )
+    assert default == TrainingDistribution()
 
 
 def test_digest_of_the_test_set_is_of_its_content():

@@ -41,6 +41,14 @@ BUDGETS = {  # what pnpReG, and what each training at fixed points, saw
         for stage in ("mtdeq", "rg1", "deqgd", "rerg")
     },
 }
+TRAINING_PROBLEMS = {  # with the keys of config.yaml; what it leaves open there is not said
+    "sigma_min_255": 0,
+    "sigma_max_255": 50,
+    "noise": "uniform",
+    "sigma_b_max": 4.0,
+    "factors": [1, 2, 4],
+    "drop_max": 0.99,
+}
 IMAGES = 8394  # trained on
 TRAINING_DATA = "DIV2K, BSD500, Flickr2K and WED"
 

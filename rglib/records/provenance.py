@@ -16,7 +16,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,16 +121,18 @@ class TrainedStage:
     """One training stage as its model card tells it.
 
     ``given`` names weights that were not trained in this run; ``fixed_points`` says what of the
-    training at them was not the paper's; ``muon`` whether Muon took part; ``before`` are stages
-    that given weights went through and that were not given themselves. ``budget``, ``images``,
-    ``data`` (titles of data sets) and ``data_digest`` are None or empty where the card of given
-    weights does not know them; ``weights`` are the sha256 of the files by role.
+    training at them was not the paper's, and ``problems`` what of the problems trained on was not;
+    ``muon`` whether Muon took part; ``before`` are stages that given weights went through and that
+    were not given themselves. ``budget``, ``images``, ``data`` (titles of data sets) and
+    ``data_digest`` are None or empty where the card of given weights does not know them;
+    ``weights`` are the sha256 of the files by role.
     """
 
     name: str
     budget: Budget | None
     before: tuple[tuple[str, Budget], ...]
     fixed_points: str
+    problems: str
     muon: bool
     given: str | None
     device: str
@@ -202,11 +204,19 @@ class Provenance:
     def departures(self) -> list[str]:
         """Where this run is not the paper's, loudest first; one sentence each, perhaps none."""
         told = [f"{stage.departure}: {stage}." for stage in self._told() if stage.departure]
-        return [*self._other_test_set(), *self._other_descent(), *self._other_network(), *told] + [
+        other_data = [
             f"OTHER TRAINING DATA of {data}; the paper: {paper.TRAINING_DATA}, "
             f"{paper.IMAGES} images."
             for images, data in self._training_data()
             if images != paper.IMAGES
+        ]
+        return [
+            *self._other_test_set(),
+            *self._other_descent(),
+            *self._other_network(),
+            *told,
+            *self._other_problems(),
+            *other_data,
         ]
 
     @property
@@ -321,9 +331,22 @@ class Provenance:
             after = ", ".join(f"{name} {n:,}" for name, n in self._not_in_the_paper().items())
             more = f", after {after}" if after else ""
             said.append(f"{word}: {ours} steps{more}; the paper: {papers}.")
+        said += self._other_problems()
         if images := self._other_images():
             said.append(f"OTHER TRAINING DATA: {images}; the paper: {paper.IMAGES:,}.")
         return said
+
+    def _other_problems(self) -> list[str]:
+        """Which of the paper's stages trained on other problems than its own, and on which."""
+        trained_on: dict[str, list[str]] = {}
+        for stage in self._told():
+            if stage.problems and stage.name in PAPER_BUDGETS:
+                label = paper.METHODS.get(stage.name, stage.name)
+                trained_on.setdefault(stage.problems, []).append(label)
+        return [
+            f"OTHER TRAINING PROBLEMS of {', '.join(labels)}: {problems}."
+            for problems, labels in trained_on.items()
+        ]
 
     def _not_in_the_paper(self) -> dict[str, int]:
         """The steps of stages on the way that it has not, trained here, given or before those."""
@@ -626,6 +649,7 @@ def _stage(card: ModelCard) -> TrainedStage:
         budget=card.budget,
         before=tuple((name, Budget(**budget)) for name, budget in (card.before or {}).items()),
         fixed_points=_fixed_points(card),
+        problems=_problems(card.training_problems or {}),
         muon=(card.optimiser or {}).get("muon") is not None,
         given=_origin(card) if card.given else None,
         device=card.device or "unknown device",
@@ -649,7 +673,6 @@ def _fixed_points(card: ModelCard) -> str:
         said.append("back-propagation through the semi-implicit step")
     if settings.get("loss", "mean_square") != "mean_square":
         said.append("the loss in dB")
-    said.append(_noise_trained_on(card.training_problems or {}))
     return ", ".join(filter(None, said))
 
 
@@ -673,14 +696,33 @@ def _way_to_fixed_points(settings: Mapping[str, Any]) -> str:
     return f"fixed points after {most} iterations at most"
 
 
-def _noise_trained_on(problems: Mapping[str, Any]) -> str:
-    """The noise levels of the training problems, where they are not the paper's U[0, 50/255]."""
-    least, most = problems.get("sigma_min_255", 0), problems.get("sigma_max_255", 50)
-    shape = problems.get("noise", "uniform")
-    if (least, most, shape) == (0, 50, "uniform"):
-        return ""
-    drawn = " with a uniform logarithm" if shape == "log_uniform" else ""
-    return f"noise of {least:g} to {most:g}/255{drawn} instead of 0 to 50/255"
+def _problems(problems: Mapping[str, Any]) -> str:
+    """What the card says of the problems trained on, where they are not the paper's."""
+    theirs = paper.TRAINING_PROBLEMS
+    ours = {**theirs, **problems}
+    return ", ".join(
+        f"{words.format(value(ours))} instead of {value(theirs)}"
+        for words, value in PROBLEMS_SAID.items()
+        if value(ours) != value(theirs)
+    )
+
+
+def _noise(problems: Mapping[str, Any]) -> str:
+    drawn = " with a uniform logarithm" if problems["noise"] == "log_uniform" else ""
+    return f"{problems['sigma_min_255']:g} to {problems['sigma_max_255']:g}/255{drawn}"
+
+
+def _factors(problems: Mapping[str, Any]) -> str:
+    *first, last = map(str, problems["factors"])
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+PROBLEMS_SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "noise of {}": _noise,
+    "blur of up to {} pixels": lambda problems: f"{problems['sigma_b_max']:g}",
+    "super-resolution by {}": _factors,
+    "up to {} % of the pixels missing": lambda problems: f"{100 * problems['drop_max']:g}",
+}
 
 
 def _origin(card: ModelCard) -> str:
