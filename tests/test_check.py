@@ -32,6 +32,7 @@ UNDER = {  # overlays of overlays
     "fixed_points_wide": ROOT / "config/fixed_points_base.yaml",
     "fixed_points_widest": ROOT / "config/fixed_points_base.yaml",
     "gpu_quarter": ROOT / "config/overnight.yaml",
+    "three_seeds": ROOT / "config/overnight.yaml",
 }
 GONE = object()
 
