@@ -41,9 +41,9 @@ BUDGETS = {  # what pnpReG, and what each training at fixed points, saw
         for stage in ("mtdeq", "rg1", "deqgd", "rerg")
     },
 }
-TRAINING_PROBLEMS = {  # with the keys of config.yaml; what it leaves open there is not said
+TRAINING_PROBLEMS = {  # with the keys of config.yaml, without those that the paper leaves open
     "sigma_min_255": 0,
-    "sigma_max_255": 50,
+    "sigma_max_255": 255 * NOISE_MAX,
     "noise": "uniform",
     "sigma_b_max": 4.0,
     "factors": [1, 2, 4],

@@ -215,7 +215,7 @@ class Provenance:
             *self._other_descent(),
             *self._other_network(),
             *told,
-            *self._other_problems(),
+            *self._other_problems({}),
             *other_data,
         ]
 
@@ -316,7 +316,7 @@ class Provenance:
         return [f"{word} NETWORK: {self.network}; the paper: {PAPER_NETWORK}."]
 
     def _other_training(self) -> list[str]:
-        """The steps of each stage, of what came before that the paper has not, and the images."""
+        """The steps of each stage, of what came before that the paper has not; problems; images."""
         steps: dict[str, list[tuple[str, int, int]]] = {}
         for stage in self._told():
             if stage.departure and stage.budget:
@@ -331,21 +331,20 @@ class Provenance:
             after = ", ".join(f"{name} {n:,}" for name, n in self._not_in_the_paper().items())
             more = f", after {after}" if after else ""
             said.append(f"{word}: {ours} steps{more}; the paper: {papers}.")
-        said += self._other_problems()
+        said += self._other_problems(paper.METHODS)
         if images := self._other_images():
             said.append(f"OTHER TRAINING DATA: {images}; the paper: {paper.IMAGES:,}.")
         return said
 
-    def _other_problems(self) -> list[str]:
-        """Which of the paper's stages trained on other problems than its own, and on which."""
-        trained_on: dict[str, list[str]] = {}
+    def _other_problems(self, labels: Mapping[str, str]) -> list[str]:
+        """Which stages trained on other problems than the paper's, and on which."""
+        stages: dict[str, list[str]] = {}
         for stage in self._told():
-            if stage.problems and stage.name in PAPER_BUDGETS:
-                label = paper.METHODS.get(stage.name, stage.name)
-                trained_on.setdefault(stage.problems, []).append(label)
+            if stage.problems:
+                stages.setdefault(stage.problems, []).append(labels.get(stage.name, stage.name))
         return [
-            f"OTHER TRAINING PROBLEMS of {', '.join(labels)}: {problems}."
-            for problems, labels in trained_on.items()
+            f"OTHER TRAINING PROBLEMS of {', '.join(names)}: {problems}."
+            for problems, names in stages.items()
         ]
 
     def _not_in_the_paper(self) -> dict[str, int]:
@@ -649,7 +648,7 @@ def _stage(card: ModelCard) -> TrainedStage:
         budget=card.budget,
         before=tuple((name, Budget(**budget)) for name, budget in (card.before or {}).items()),
         fixed_points=_fixed_points(card),
-        problems=_problems(card.training_problems or {}),
+        problems=_other_than_the_papers(card.training_problems or {}),
         muon=(card.optimiser or {}).get("muon") is not None,
         given=_origin(card) if card.given else None,
         device=card.device or "unknown device",
@@ -696,10 +695,10 @@ def _way_to_fixed_points(settings: Mapping[str, Any]) -> str:
     return f"fixed points after {most} iterations at most"
 
 
-def _problems(problems: Mapping[str, Any]) -> str:
-    """What the card says of the problems trained on, where they are not the paper's."""
+def _other_than_the_papers(section: Mapping[str, Any]) -> str:
+    """What ``training_problems`` has that is not the paper's, in words."""
     theirs = paper.TRAINING_PROBLEMS
-    ours = {**theirs, **problems}
+    ours = {**theirs, **section}
     return ", ".join(
         f"{words.format(value(ours))} instead of {value(theirs)}"
         for words, value in PROBLEMS_SAID.items()
@@ -707,21 +706,21 @@ def _problems(problems: Mapping[str, Any]) -> str:
     )
 
 
-def _noise(problems: Mapping[str, Any]) -> str:
-    drawn = " with a uniform logarithm" if problems["noise"] == "log_uniform" else ""
-    return f"{problems['sigma_min_255']:g} to {problems['sigma_max_255']:g}/255{drawn}"
+def _noise(section: Mapping[str, Any]) -> str:
+    drawn = " with a uniform logarithm" if section["noise"] == "log_uniform" else ""
+    return f"{section['sigma_min_255']:g} to {section['sigma_max_255']:g}/255{drawn}"
 
 
-def _factors(problems: Mapping[str, Any]) -> str:
-    *first, last = map(str, problems["factors"])
+def _factors(section: Mapping[str, Any]) -> str:
+    *first, last = map(str, sorted(section["factors"]))
     return f"{', '.join(first)} or {last}" if first else last
 
 
 PROBLEMS_SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "noise of {}": _noise,
-    "blur of up to {} pixels": lambda problems: f"{problems['sigma_b_max']:g}",
+    "blur of up to {} pixels": lambda section: f"{section['sigma_b_max']:g}",
     "super-resolution by {}": _factors,
-    "up to {} % of the pixels missing": lambda problems: f"{100 * problems['drop_max']:g}",
+    "up to {} % of the pixels missing": lambda section: f"{100 * section['drop_max']:g}",
 }
 
 
