@@ -337,7 +337,7 @@ class Provenance:
         return said
 
     def _other_problems(self, labels: Mapping[str, str]) -> list[str]:
-        """Which stages, by id or as ``labels`` has it, trained on other problems than the paper's."""
+        """Which stages, by id or by label, trained on other problems than the paper's."""
         stages: dict[str, list[str]] = {}
         for stage in self._told():
             if stage.problems:
