@@ -531,6 +531,16 @@ def test_one_method_and_one_problem_must_be_left(section):
     assert section in mistakes(nothing)
 
 
+def test_null_takes_a_variant_of_the_study_away():
+    config = merged(ROOT / "config/fixed_points.yaml")
+    config["fixed_points"]["variants"]["mean_square"] = None
+    left = without_nulls(config)
+    check(left, SCHEMA)
+    assert set(config["fixed_points"]["variants"]) - set(left["fixed_points"]["variants"]) == {
+        "mean_square"
+    }
+
+
 def test_only_gradient_descent_has_iterations_of_a_method():
     def own(method):
         return edited(at(f"methods.{method}.evaluation"), {"iterations": 5})

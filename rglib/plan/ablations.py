@@ -56,13 +56,24 @@ def including_ablations(config: Config) -> dict[str, Any]:
 
 
 def without_nulls(config: Config) -> dict[str, Any]:
-    """The configuration without the methods and problems that an overlay takes away by null."""
-    kept = {
+    """The configuration without what an overlay takes away by null.
+
+    These are methods, problems and variants of the study of training at fixed points.
+    """
+    kept = _kept(config, ("methods", "problems"))
+    study = config.get("fixed_points")
+    if isinstance(study, Mapping):
+        kept["fixed_points"] = {**study, **_kept(study, ("variants",))}
+    return {**config, **kept}
+
+
+def _kept(config: Config, sections: tuple[str, ...]) -> dict[str, Any]:
+    """These sections, as far as they are there, without their nulls."""
+    return {
         section: {name: entry for name, entry in config[section].items() if entry is not None}
-        for section in ("methods", "problems")
+        for section in sections
         if isinstance(config.get(section), Mapping)
     }
-    return {**config, **kept}
 
 
 def overlaid(base: Config, overlay: Config) -> dict[str, Any]:
