@@ -29,8 +29,9 @@ SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text
 OVERLAYS = [None, *sorted((ROOT / "config").glob("*.yaml"))]
 UNDER = {  # overlays of overlays
     "control": ROOT / "config/overnight.yaml",
+    "fixed_points_deep": ROOT / "config/fixed_points_base.yaml",
+    "fixed_points_small": ROOT / "config/fixed_points_base.yaml",
     "fixed_points_wide": ROOT / "config/fixed_points_base.yaml",
-    "fixed_points_widest": ROOT / "config/fixed_points_base.yaml",
     "gpu_quarter": ROOT / "config/overnight.yaml",
     "three_seeds": ROOT / "config/overnight.yaml",
 }
