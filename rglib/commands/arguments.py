@@ -124,7 +124,7 @@ def _add_restore(commands: Commands) -> None:
     settings.add_argument(
         "--solver",
         choices=SOLVERS,
-        help="of gradient descent; adam needs --iterations 1500, semi_implicit 15 to 30",
+        help="of gradient descent; adam needs --iterations 1500, semi_implicit 20 to 64",
     )
     settings.add_argument("--lr", type=float, help="Adam's step on the image (gradient descent)")
     settings.add_argument("--s", type=float, help="the network's weight is s^2 (gradient descent)")
