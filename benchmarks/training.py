@@ -136,7 +136,7 @@ def _measure(name: str, objective: Equilibrium, size: NetworkSize, setup: Setup)
         row = Row(SECTION, "", where, str(size), precision, note=_iterations(step()))
         alone = replace(row, quantity=f"rglib {how}".strip(), unit="seconds")
         rows += alone.with_spread(measured, seconds(words))
-        for other in works.keys() - own.keys():
+        for other in [name for name in works if name not in own]:
             compared = replace(row, quantity=f"{other} / rglib {how}".strip())
             rows += compared.with_spread(measured, ratio(seconds(other), seconds(words)))
     if len(works) == len(own):

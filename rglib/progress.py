@@ -42,6 +42,11 @@ class Advance(Protocol):
         """``n`` more are done; ``note``, such as a loss, stays until there is another one."""
 
 
+def on_terminal() -> bool:
+    """Whether somebody may look at standard error; it may be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def progress(
     what: str, *, total: int | None, unit: str, done: int = 0, shown: bool = True
@@ -62,7 +67,7 @@ def progress(
         The function to call when something is done.
     """
     board = os.environ.get(BARS) if shown else None
-    where = sys.stderr if shown and not board and sys.stderr.isatty() else _Nowhere()
+    where = sys.stderr if shown and not board and on_terminal() else _Nowhere()
     line = LINE_WITHOUT_TOTAL if total is None else LINE
     said = drawn = monotonic()
     bar: tqdm[NoReturn] = tqdm(

@@ -118,6 +118,7 @@ def test_of_pnp_admm_there_is_no_residual(tiny_models):
     assert (certificate.outcome, certificate.calls) == ("out_of_steps", 5)
     assert certificate.residual is certificate.lipschitz is certificate.theorem_1 is None
     assert certificate.settings["algorithm"] == "pnp_admm"
+    assert certificate.settings["x0"] == "interpolated"
     assert certificate.weights == file_digest(tiny_models / "mtdeq_P.safetensors")
 
 

@@ -182,6 +182,11 @@ LINES = [
         "a mapping with batch, crop and either steps or minutes",
     ),
     ("stages.rg1.budget", {"batch": 8, "crop": 64}, "either steps or minutes"),
+    (
+        "stages.pnpreg.budget.crop",
+        16,
+        "16 is not allowed; must be at least 32, or log.monitor null",
+    ),
     ("stages.rg1.compile", True, "true is not allowed with a monitor; must be false, or"),
     ("stages.rg1.budget.crop", 60, "60 is not allowed; must be a multiple of 8"),
     ("stages.rg1.budget.crop", 24, "24 is not allowed; must be at least 32"),
@@ -423,6 +428,11 @@ def test_given_weights_lack_a_network_that_others_need(with_weights):
     assert all(line.startswith("weights.pnpreg.G: is missing; ") for line in lines)
     users = {"methods.pnpreg", "stages.rg1.init.G"}
     assert {line.split("; ")[1].split(" needs")[0] for line in lines} == users
+
+
+def test_given_weights_lack_the_network_that_theorem_1_needs(with_weights):
+    line = mistakes(edited(at("bound.denoiser"), "pnpreg", with_weights))
+    assert line.startswith("weights.pnpreg.P: is missing; bound.denoiser needs it")
 
 
 def test_a_network_of_given_weights_that_nobody_needs_may_lack(with_weights):

@@ -356,6 +356,9 @@ MISTAKES = {
     "degrade alpha.png --problem deblur_s1.6 -o y.npy": "it has transparent pixels",
     "degrade tiny.png --problem deblur_s1.6 -o y.npy": "tiny.png is too small: of its 9x9 pixels",
     "degrade one.png --problem deblur_s1.6 -o y.npy --seed -1": "--seed: -1 is not allowed",
+    "degrade deep.png --problem deblur_s1.6 -o y.npy --truth t.jpg": (
+        "the image has 16 bits a channel, which .jpg cannot keep; take one of .npy, .png, .tif"
+    ),
     "models --models none": "there is no folder of networks none",
 }
 
@@ -372,7 +375,7 @@ def test_mistakes_are_named_and_nothing_is_written(here, run, line):
     np.savetxt(here / "k.csv", np.ones((3, 3)), delimiter=",")
     np.savez(here / "two.npz", f=np.ones((3, 3)), x=np.ones((64, 96)))
     write_png(here / "all.png", np.full((64, 96, 3), 255, dtype=np.uint8))
-    Image.fromarray(np.zeros((30, 30), np.uint16)).save(here / "deep.png")
+    Image.fromarray(np.zeros((40, 40), np.uint16)).save(here / "deep.png")
     gamma = PngInfo()
     gamma.add(b"gAMA", struct.pack(">L", 100_000))
     Image.fromarray(picture("one")).save(here / "linear.png", pnginfo=gamma)

@@ -499,6 +499,7 @@ def test_one_case_alone(strange):
         (["strange:Empty"], "strange:Empty has none of the methods crop, mask, "),
         (["strange:Emty"], 'has no Emty; did you mean "Empty"?'),
         (["strange"], "strange: must be MODULE:CLASS"),
+        ([":Strange"], ":Strange: must be MODULE:CLASS"),
         (["nowhere:Adapter"], "there is no file nowhere.py"),
         (["strange:Empty", "--case", "deblur_s1"], "--case: unknown 'deblur_s1'; did you mean \""),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rglib.data.images import write_png
-from rglib.restoration.denoised import LEVELS, denoising_psnr, main
+from rglib.restoration.denoised import LEVELS, denoising_psnr, image_files, main
 
 CPU = torch.device("cpu")
 
@@ -51,6 +51,12 @@ def test_the_command_prints_each_level_over_the_images_that_are_listed(
     assert capsys.readouterr().out.count(" | 3 |") == len(LEVELS)
     assert main([str(folder), "--names", str(tmp_path / "names.txt")]) == 0
     assert capsys.readouterr().out.count(" | 2 |") == len(LEVELS)
+
+
+def test_a_name_may_have_a_blank(folder, tmp_path):
+    (folder / "b.png").rename(folder / "b c.png")
+    (tmp_path / "names.txt").write_text("b c\n\n")
+    assert image_files(folder, tmp_path / "names.txt") == [folder / "b c.png"]
 
 
 def test_a_name_without_an_image_and_a_folder_without_any_are_refused(folder, tmp_path, capsys):

@@ -31,8 +31,8 @@ class Noise:
         return np.random.default_rng(step).integers(0, 256, (2, 3, 32, 32), np.uint8)
 
 
-@pytest.fixture
-def run(tiny, tmp_path):
+@pytest.fixture(params=[0.5])
+def run(request, tiny, tmp_path):
     recipe = Recipe(
         objective=Equilibrium(
             gradient_descent=1.0, solver=SemiImplicit(), backward_map="semi_implicit"
@@ -40,7 +40,7 @@ def run(tiny, tmp_path):
         steps=10**6,
         lr=1e-3,
         schedule=StepDecay(every=10**6, gamma=1.0),
-        ema=0.5,
+        ema=request.param,
         keep=Keep(batches=2, visits=4, first_steps=5, steps=2),
     )
     networks = {"G": tiny("G")}
@@ -93,6 +93,13 @@ def test_what_is_looked_at_is_the_average_and_the_training_goes_on_untouched(run
     assert not torch.equal(run.parameters[0], run.average[0])
 
 
+@pytest.mark.parametrize("run", [None], indirect=True)
+def test_without_an_average_the_last_weights_are_looked_at(run):
+    run.update(run.batch())
+    network = averaged(run, "G", arithmetic=torch.float32)
+    assert all(map(torch.equal, network.parameters(), run.parameters))
+
+
 # --- the configuration ----------------------------------------------------------------------------
 
 
@@ -120,6 +127,34 @@ def test_a_variant_that_cannot_be_is_refused_before_the_work():
 def test_a_study_of_a_stage_that_is_not_there_is_refused():
     with pytest.raises(ConfigurationError, match=r"fixed_points\.stage: .*deqgd"):
         check(overlaid(STUDY, {"fixed_points": {"stage": "deqgg"}}), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "id, allowed",
+    [
+        ("bsds500_vall", 'did you mean "bsds500_val"?'),
+        ("set5", "not data.test or data.test_stand_in"),
+    ],
+)
+def test_a_study_looks_at_a_data_set_that_there_is_and_at_no_test_set(id, allowed):
+    with pytest.raises(ConfigurationError, match=r"fixed_points\.data: '") as caught:
+        check(overlaid(STUDY, {"fixed_points": {"data": id}}), SCHEMA)
+    assert allowed in str(caught.value)
+
+
+def test_what_a_variant_needs_of_another_section_is_told_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for stage, role in (("mtdeq", "P"), ("pnpreg", "G")):
+        Path(f"{stage}_{role}").touch()
+    given = {"mtdeq": {"P": {"file": "mtdeq_P"}}, "pnpreg": {"G": {"file": "pnpreg_G"}}}
+    start = {"init": {"P": "pnpreg"}, "options": {"link": 0.1, "forward_backward": 1.0}}
+    wrong = overlaid(STUDY, {"fixed_points": {"variants": {"new": {"stage": start}}}})
+    wrong |= {"init": "weights", "weights": given}
+    with pytest.raises(ConfigurationError) as caught:
+        check(wrong, SCHEMA)
+    assert "weights.pnpreg.P: is missing; fixed_points.variants.new.stage.init.P needs it" in str(
+        caught.value
+    )
 
 
 # --- what is written ------------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from rglib.core.networks import build
 from rglib.data.images import write_png
 from rglib.data.manifest import Manifest
 from rglib.gpu import parcel
-from rglib.gpu.parcel import ParcelError, configuration, main, pack
+from rglib.gpu.parcel import (
+    VALIDATION,
+    ParcelError,
+    assignment_of,
+    configuration,
+    main,
+    pack,
+)
 from rglib.gpu.quarter import Assignment
 from rglib.gpu.travel import MIB, States
 from rglib.plan.ablations import overlaid
@@ -83,6 +90,20 @@ def test_manifests_are_of_the_files_in_the_parcel(photographs, tmp_path, monkeyp
     for image in manifest.images:
         assert not image.path.is_absolute()
         assert image.path.read_bytes() == (source / image.path.name).read_bytes()
+
+
+def test_folders_of_like_names_do_not_mix(photographs, tmp_path):
+    like = [tmp_path / "a" / "b", tmp_path / "a_b"]
+    for folder in like:
+        shutil.copytree(photographs.removeprefix("folder:"), folder)
+    config = tiny_on(photographs)
+    config["data"] |= {"train": [f"folder:{folder}" for folder in like]}
+    packed = pack(tmp_path / "parcel", config)
+    assert packed.images == len(list((tmp_path / "parcel/images/train").glob("*/*.png"))) == 8
+
+
+def test_a_validation_image_is_as_large_as_the_crop_looked_at(photographs):
+    assert assignment_of(tiny_on(photographs)).min_size >= VALIDATION["denoising_crop"]
 
 
 def test_images_with_most_pixels_in_a_byte_go_first_and_nothing_exceeds_the_limit(

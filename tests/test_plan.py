@@ -368,3 +368,14 @@ def test_every_stage_that_a_variant_of_the_study_starts_from_is_among_those_to_t
         plan.stages.trained(plan.every_stage)
     )
     assert "score_short" not in plan.stages_of(plan.methods)
+
+
+def test_what_studies_look_at_is_planned_where_no_method_needs_it():
+    overlay = default("config/fixed_points_base.yaml")
+    overlay["fixed_points"]["gradients"]["stage"] = "score_long"
+    overlay["fixed_points"]["variants"] = {"new": {"label": "new"}}
+    config = overlaid(default(), overlay)
+    plan = Plan.of(config | {"methods": {"deqgd": config["methods"]["deqgd"]}})
+    assert plan.denoiser("deqgd") == "mtdeq"
+    assert {"score_long", "mtdeq"} <= set(plan.every_stage)
+    assert not {"score_long", "mtdeq"} & set(plan.stages_of(plan.methods))

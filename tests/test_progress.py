@@ -104,6 +104,12 @@ def test_a_terminal_shows_a_bar_with_the_time_left(clock, terminal):
     assert re.match(r"rerg: +25%\|.*\| 2/8 \[00:15<00:45, .*loss 0\.5\]", bar), bar
 
 
+def test_a_closed_stderr_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with progress("work", total=1, unit="step") as advance:
+        advance()
+
+
 def test_without_a_terminal_nothing_is_written_to_stderr(clock, capfd):
     work(20, clock=clock, seconds=10)
     assert capfd.readouterr().err == ""

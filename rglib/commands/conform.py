@@ -18,7 +18,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Print the findings; return 0, 1 or 2 as the help says."""
     try:
         _check_cases(chosen.case or ())
-        if not is_own(chosen.adapter):
+        if not is_own(chosen.adapter) or chosen.adapter.startswith(":"):
             raise ValueError(f"{chosen.adapter}: must be MODULE:CLASS, my_module:Adapter")
         adapter = make(chosen.adapter, {}, given={})
         findings = conform(adapter, Kit.read(chosen.kit or SHIPPED), cases=chosen.case)

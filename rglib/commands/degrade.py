@@ -18,6 +18,7 @@ from rglib.data.photographs import (
     Photograph,
     as_levels,
     bits_in,
+    check_format,
     check_range,
     read_photograph,
     size_of,
@@ -50,7 +51,7 @@ def run(chosen: argparse.Namespace) -> int:
         all_files = files_of(chosen)
         for files in all_files:
             with enough_for(files.source, advice=IN_PARTS):
-                read(files, degradation)
+                check(files, degradation)
         for files in all_files:
             with enough_for(files.source, advice=IN_PARTS):
                 say(degrade(files, degradation, seed=chosen.seed))
@@ -99,6 +100,17 @@ def read(files: FilesToDegrade, degradation: Degradation) -> Photograph:
             f"{size_of(cropped)}, and {degradation.smallest} are needed on each side"
         )
     return replace(whole, pixels=cropped, alpha=None)
+
+
+def check(files: FilesToDegrade, degradation: Degradation) -> None:
+    """Read the image, and write nothing.
+
+    Raises:
+        ImageError: as `read`, or for a format without room for what the image has.
+    """
+    photograph = read(files, degradation)
+    for path in filter(None, (files.target, files.truth)):
+        check_format(path, photograph)
 
 
 def degrade(files: FilesToDegrade, degradation: Degradation, *, seed: int) -> str:

@@ -10,22 +10,6 @@ from torch import Tensor
 from rglib.core.maps import ForwardBackward, Gradient, link_residual
 
 
-def bound(link: Tensor, x_f: Tensor, x_hat: Tensor, *, contraction: float) -> Tensor:
-    r"""The right side of Theorem 1, eq. (18), per image (B,).
-
-    :math:`\sqrt{L_\text{link}} / (1 - L_g) + \lVert x_f - \hat x \rVert`, with sums
-    (not means) as norms; ``link`` (B,) is L_link at x_f - eta D(x_f), and ``contraction`` is the
-    Lipschitz constant L_g of g.
-
-    Raises:
-        ValueError: L_g >= 1, where the theorem says nothing.
-    """
-    if contraction >= 1:
-        raise ValueError(f"Theorem 1 needs a contraction, but L_g = {contraction:.3g} >= 1")
-    distance: Tensor = (x_f - x_hat).flatten(1).norm(dim=1)
-    return link.sqrt() / (1 - contraction) + distance
-
-
 def link_loss(f: ForwardBackward, G: Gradient, x_f: Tensor) -> Tensor:
     r"""L_link at x~ = x_f - eta D(x_f) with variance eta sigma^2, eq. (7), a sum per image (B,).
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from rglib.data.datasets import DOWNLOADS, mirror_folders, resolve, without_leaks
+from rglib.data.datasets import DOWNLOADS, mirror_folders, resolve, slug, without_leaks
 from rglib.data.decoding import image_size
 from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import replacing
@@ -194,7 +194,7 @@ def assignment_of(config: Config) -> Assignment:
         starts=starts,
         used=used_roles,
         config={key: config[key] for key in ("evaluation", "problems", "training_problems")},
-        min_size=max(SMALLEST_IMAGE, *crops),
+        min_size=max(SMALLEST_IMAGE, *crops, VALIDATION["crop"], VALIDATION["denoising_crop"]),
         validation=VALIDATION,
     )
 
@@ -357,7 +357,7 @@ def _count(manifests: Iterable[Manifest]) -> int:
 def _copy_images(manifests: Iterable[Manifest], folder: Path, *, split: str = "validation") -> None:
     """Copy files, and write manifests of them with paths from the folder of the parcel."""
     for manifest in manifests:
-        name = manifest.dataset.replace(":", "_").replace("/", "_")
+        name = slug(manifest.dataset)
         there = IMAGES / split / name
         (folder / there).mkdir(parents=True, exist_ok=True)
         images = []

@@ -164,6 +164,10 @@ def _needs(config: Config) -> Iterator[tuple[Key, str, str]]:
         if name not in _given(config):
             for role, start in stage["init"].items():
                 yield ("stages", name, "init", role), *start_of(start, role)
+    if any(ROLE[method["algorithm"]] == "G" for method in config["methods"].values()):
+        yield ("bound", "denoiser"), config["bound"]["denoiser"], "P"
+    if (study := config.get("fixed_points")) is not None:
+        yield ("fixed_points", "gradients", "stage"), study["gradients"]["stage"], "G"
 
 
 def _weights_needed(config: Config) -> Iterator[Mistake]:
@@ -182,15 +186,17 @@ def _weights_needed(config: Config) -> Iterator[Mistake]:
 
 def _data_sets(config: Config) -> Iterator[Mistake]:
     data = config["data"]
-    for key, id in [*_named_data_sets(data), (("tuning", "data"), config["tuning"]["data"])]:
+    looked_at = _looked_at(config)
+    for key, id in [*_named_data_sets(data), *looked_at.items()]:
         if _is_folder(id) and not printable(id):
             yield refused(key, id, "a path that can be printed: rename the folder")
         elif id not in CATALOGUE and not _is_folder(id):
             known = f"{', '.join(CATALOGUE)} or {FOLDER_PREFIX}<path>"
             yield refused(key, id, f"one of {known}{closest(id, CATALOGUE)}")
-    if config["tuning"]["data"] in (data["test"], data["test_stand_in"]):
-        allowed = "a data set that is not data.test or data.test_stand_in"
-        yield refused(("tuning", "data"), config["tuning"]["data"], allowed)
+    for key, id in looked_at.items():
+        if id in (data["test"], data["test_stand_in"]):
+            allowed = "a data set that is not data.test or data.test_stand_in"
+            yield refused(key, id, allowed)
     for i, id in enumerate(data["validation"]):
         if id in data["train"]:
             allowed = "a data set that is not in data.train"
@@ -199,6 +205,14 @@ def _data_sets(config: Config) -> Iterator[Mistake]:
         if data[role] in [*data["train"], *data["validation"]]:
             allowed = "a data set that is not in data.train or data.validation"
             yield refused(("data", role), data[role], allowed)
+
+
+def _looked_at(config: Config) -> dict[Key, str]:
+    """The data sets by which settings are chosen or trainings compared."""
+    found: dict[Key, str] = {("tuning", "data"): config["tuning"]["data"]}
+    if (study := config.get("fixed_points")) is not None:
+        found["fixed_points", "data"] = study["data"]
+    return found
 
 
 def _is_folder(id: str) -> bool:
@@ -215,7 +229,7 @@ def _named_data_sets(data: Config) -> Iterator[tuple[Key, str]]:
 
 
 def _monitors(config: Config) -> Iterator[Mistake]:
-    """The monitor looks at logged steps alone, and at networks that are not compiled."""
+    """The monitor looks at logged steps and networks that are not compiled; for G it blurs."""
     for name, stage in config["stages"].items():
         if stage.get("compile") and stage["log"]["monitor"] is not None:
             text = "true is not allowed with a monitor; must be false, or log.monitor null"
@@ -224,6 +238,11 @@ def _monitors(config: Config) -> Iterator[Mistake]:
         if monitor is not None and monitor % every:
             key = ("stages", name, "log", "monitor")
             yield refused(key, monitor, f"a multiple of log.every, {every}, or null")
+        crop = stage["budget"]["crop"]
+        if monitor is not None and "G" in learned_roles(stage) and crop < SMALLEST_BLURRED:
+            key = ("stages", name, "budget", "crop")
+            allowed = f"at least {SMALLEST_BLURRED}, or log.monitor null, as the monitor blurs"
+            yield refused(key, crop, allowed)
 
 
 def _shares(config: Config) -> Iterator[Mistake]:
@@ -252,8 +271,8 @@ CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...
     (_sections, ("stages",)),
     (_sections_together, ("stages", "equilibrium", "training_problems")),
     (_weights, ("stages", "weights")),
-    (_weights_needed, ("init", "methods", "stages", "weights")),
-    (_data_sets, ("data", "tuning")),
+    (_weights_needed, ("bound", "fixed_points", "init", "methods", "stages", "weights")),
+    (_data_sets, ("data", "fixed_points", "tuning")),
     (_monitors, ("stages",)),
     (_shares, ("init", "processes", "stages", "weights")),
 )

@@ -90,5 +90,10 @@ def _in_variants(config: Config, schema: Mapping[str, Any]) -> Iterator[Mistake]
             return
         stages = config["stages"] | {name: overlaid(base, variant.get("stage", {}))}
         for mistake in _mistakes({**config, "stages": stages}, schema):
-            place = ("fixed_points", "variants", name, "stage", *mistake.key[2:])
-            yield Mistake(place, mistake.text)
+            section, *place = mistake.key
+            here = f"fixed_points.variants.{name}.stage"
+            if section == "stages":
+                yield Mistake((*here.split("."), *place[1:]), mistake.text)
+            else:  # what a variant needs of another section
+                text = mistake.text.replace(f" stages.{name}.", f" {here}.")
+                yield Mistake(mistake.key, text)

@@ -231,7 +231,11 @@ class Plan:
     @property
     def every_stage(self) -> list[str]:
         """The stages that any method or study needs, each once, predecessors first."""
-        return list(dict.fromkeys([*self.stages_of(self.every_method), *self.before_studied]))
+        needed = [self.stage_of(method) for method in self.every_method]
+        needed += [self.denoiser(method) for method in self.by_descent]
+        if "fixed_points" in self.config:
+            needed.append(str(self.config["fixed_points"]["gradients"]["stage"]))
+        return list(dict.fromkeys([*self.stages.with_predecessors(needed), *self.before_studied]))
 
     def _configured(self, key: str, method: str) -> str:
         if method not in self.methods:

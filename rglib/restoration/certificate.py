@@ -257,6 +257,7 @@ def _settings(method: GradientDescent | PnPADMM) -> dict[str, Any]:
             "algorithm": "pnp_admm",
             "schedule": asdict(method.schedule),
             "ensemble": method.ensemble,
+            "x0": method.x0,
         }
     return {
         "algorithm": "gradient_descent",
@@ -267,4 +268,5 @@ def _settings(method: GradientDescent | PnPADMM) -> dict[str, Any]:
         "tile_above": method.tile_above,
         "tolerance": method.tolerance,
         "average": method.average,
+        "x0": method.x0,
     }

@@ -75,7 +75,10 @@ def image_files(folder: Path, names: Path | None) -> list[Path]:
         ValueError: there is none, or one that is listed is missing.
     """
     there = {path.stem: path for path in sorted(folder.glob("*.*"))}
-    listed = list(there) if names is None else names.read_text(encoding="utf-8").split()
+    listed = list(there)
+    if names is not None:
+        lines = names.read_text(encoding="utf-8").splitlines()
+        listed = [name for line in lines if (name := line.strip())]
     if missing := [name for name in listed if name not in there]:
         raise ValueError(f"{folder} has no image {missing[0]}, which {names} lists")
     if not listed:

@@ -4,7 +4,8 @@
 from rglib.data.datasets import DOWNLOADS, definition, mirror_folders, slug
 from rglib.data.listing import parameter
 
-DATASETS = PLAN.datasets | {slug(config["tuning"]["data"]): config["tuning"]["data"]}
+LOOKED_AT = [config[study]["data"] for study in ("tuning", "fixed_points") if study in config]
+DATASETS = PLAN.datasets | {slug(id): id for id in LOOKED_AT}
 MIRRORS = mirror_folders(config["mirrors"])
 
 

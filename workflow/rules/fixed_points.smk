@@ -130,7 +130,6 @@ if STUDY:
             ),
             configuration=CONFIGURATION,
             plan=STUDY,
-            copies=PLAN.studied,
             sections=["fixed_points"],
         script:
             "../scripts/report.py"

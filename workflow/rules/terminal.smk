@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from rglib.progress import BARS, Board
+from rglib.progress import BARS, Board, on_terminal
 
 CHATTER = "Select jobs to execute..."
 
@@ -42,7 +42,7 @@ BOARDS = []  # one, once jobs run, where somebody may look at it
 
 
 def open_board():
-    if sys.stderr.isatty():
+    if on_terminal():
         board = Board()
         os.environ[BARS] = str(board.folder)  # the jobs inherit it
         atexit.register(board.close)

@@ -1,5 +1,6 @@
 """Take the weights of one stage from files or addresses instead of training it."""
 
+from hashlib import sha256
 from pathlib import Path
 
 from rglib.data.download import Archive, download
@@ -10,10 +11,10 @@ def local(source):
     """The file itself, or its download."""
     if source.get("file"):
         return Path(source["file"])
-    archive = Archive(
-        url=source["url"], file=source["url"].rsplit("/", 1)[-1], sha256=source.get("sha256")
-    )
-    return download(archive, Path(snakemake.params.downloads))
+    url = source["url"]
+    archive = Archive(url=url, file=url.rsplit("/", 1)[-1], sha256=source.get("sha256"))
+    of_this_url = sha256(url.encode()).hexdigest()[:8]  # others may end in the same name
+    return download(archive, Path(snakemake.params.downloads, of_this_url))
 
 
 sources = snakemake.params.sources
