@@ -132,8 +132,9 @@ def test_a_parcel_that_is_too_small_is_packed_as_the_messages_say(configured, tm
         return status, "".join(capsys.readouterr())
 
     status, said = typed("parcel", "--mib", "1")
-    (option,) = re.findall(r"delete the folder, and allow more with (--\w+)$", said.strip())
-    assert status == 2
+    (option,) = re.findall(r"allow more with (--\w+)$", said.strip())
+    assert status == 2 and not any("parcel" in path.name for path in tmp_path.iterdir())
+    assert typed("parcel", option, "64")[0] == 0
     status, said = typed("parcel", option, "64")
     assert status == 2 and said.strip().endswith("delete it, or name another folder")
     assert typed("another", option, "64")[0] == 0

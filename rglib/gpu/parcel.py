@@ -137,7 +137,7 @@ def pack(
     wheels: Path | None = None,
     limit: int = 64 * MIB,
 ) -> Parcel:
-    """Make a parcel of a configuration's stages.
+    """Make a parcel of a configuration's stages, whole or not at all.
 
     Code, the network whose restorations are compared and trainings come first; then training
     images, as files as they are, those with most pixels in a byte before others, as many as fit.
@@ -155,6 +155,19 @@ def pack(
     """
     if folder.exists():
         raise ParcelError(f"{folder} is there already: delete it, or name another folder")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
+    try:
+        parcel = _packed(partial, config, states=states, wheels=wheels, limit=limit)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return parcel
+
+
+def _packed(
+    folder: Path, config: Config, *, states: Path | None, wheels: Path | None, limit: int
+) -> Parcel:
     site = _unpacked(wheels, folder / SITE) if wheels else frozenset()
     _check_imports(site)
     _copy_code(folder)
@@ -335,9 +348,7 @@ def _that_fit(manifests: Sequence[Manifest], room: int) -> list[Manifest]:
             kept.add(image.path)
             room -= size
     if not kept:
-        raise ParcelError(
-            "no training image fits beside the rest: delete the folder, and allow more with --mib"
-        )
+        raise ParcelError("no training image fits beside the rest: allow more with --mib")
     chosen = [replace(m, images=tuple(i for i in m.images if i.path in kept)) for m in manifests]
     return [manifest for manifest in chosen if manifest.images]
 
