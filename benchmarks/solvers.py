@@ -21,12 +21,12 @@ from rglib.core.fixed_point import solver_named
 from rglib.core.maps import Gradient
 from rglib.core.metrics import psnr
 from rglib.core.problems import Observation, observe_test_image
+from rglib.plan.roles import SOLVERS
 from rglib.restoration.restorers import restorer
 from rglib.restoration.weights_folder import Models
 
 SECTION = "solvers"
 PROBLEMS = ("completion80", "deblur_s1.6", "sr2_bicubic_n0.01")
-SOLVERS = ("adam", "semi_implicit")
 SLACK = 0.05  # dB
 BUDGET = 150  # calls of G
 
@@ -107,10 +107,12 @@ def _measure(problem: str, setup: Setup) -> list[Row]:
             }
         )
     where = f"{problem}, {side}x{side}, {METHODS['G']}, lr {lr:g}"
-    return _rows(Row(SECTION, "", where, str(shipped_size()), "float32"), rounds)
+    timer = "clock" if seen.y.is_cuda else "cpu"  # as in `course`
+    return _rows(Row(SECTION, "", where, str(shipped_size()), "float32"), rounds, timer=timer)
 
 
-def _rows(row: Row, rounds: list[Mapping[str, Course]]) -> list[Row]:
+def _rows(row: Row, rounds: list[Mapping[str, Course]], *, timer: str) -> list[Row]:
+    timed = replace(row, timer=timer)
     last = rounds[0]["adam"].psnr[-1]
     steps = len(rounds[0]["adam"].psnr) - 1
     rows = [replace(row, quantity=f"Adam after {steps} steps", unit="dB", value=last)]
@@ -124,14 +126,16 @@ def _rows(row: Row, rounds: list[Mapping[str, Course]]) -> list[Row]:
             rows.append(replace(calls, note=f"not there in {rounds[0][name].calls[-1]} calls"))
             continue
         rows.append(replace(calls, value=rounds[0][name].calls[i]))
-        rows.append(_seconds(row, f"{name}, until there", [r[name].seconds[i] for r in rounds]))
-    rows.append(_seconds(row, f"adam, all {steps} steps", [r["adam"].seconds[-1] for r in rounds]))
+        rows.append(_seconds(timed, f"{name}, until there", [r[name].seconds[i] for r in rounds]))
+    rows.append(
+        _seconds(timed, f"adam, all {steps} steps", [r["adam"].seconds[-1] for r in rounds])
+    )
     if (new := there["semi_implicit"]) is not None:
         ratios = [r["adam"].seconds[-1] / r["semi_implicit"].seconds[new] for r in rounds]
-        rows.append(_spread(row, f"adam, all {steps} steps / semi_implicit, until there", ratios))
+        rows.append(_spread(timed, f"adam, all {steps} steps / semi_implicit, until there", ratios))
         if (old := there["adam"]) is not None:
             ratios = [r["adam"].seconds[old] / r["semi_implicit"].seconds[new] for r in rounds]
-            rows.append(_spread(row, "adam / semi_implicit, both until there", ratios))
+            rows.append(_spread(timed, "adam / semi_implicit, both until there", ratios))
     return rows
 
 
@@ -141,4 +145,4 @@ def _seconds(row: Row, quantity: str, values: list[float]) -> Row:
 
 def _spread(row: Row, quantity: str, values: list[float]) -> Row:
     s = Spread.of(values)
-    return replace(row, quantity=quantity, timer="cpu", value=s.median, q25=s.q25, q75=s.q75)
+    return replace(row, quantity=quantity, value=s.median, q25=s.q25, q75=s.q75)

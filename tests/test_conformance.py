@@ -9,13 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from skimage.metrics import structural_similarity
 
 from rglib import paper
 from rglib.__main__ import main
 from rglib.conformance.cases import DEGRADATIONS, LOPSIDED
 from rglib.conformance.checks import CHECKS, Status
-from rglib.conformance.kit import SHIPPED, Kit, as_text, conform, first_departure, make, write
+from rglib.conformance.kit import (
+    FORMAT,
+    SHIPPED,
+    Kit,
+    KitError,
+    as_text,
+    conform,
+    first_departure,
+    make,
+    write,
+)
 from rglib.conformance.reference import Reference
 from rglib.core.fixed_point import StoppingRule
 from rglib.core.problems import PROBLEMS, SeededStep, observe
@@ -87,6 +98,13 @@ def test_a_file_that_is_no_kit_is_refused(tmp_path, capsys):
     assert "a.safetensors: cannot be read as a conformance kit" in capsys.readouterr().err
     assert main([*line[:-1], str(ROOT / "weights/rerg_G.safetensors")]) == 2
     assert "rerg_G.safetensors: is no conformance kit" in capsys.readouterr().err
+
+
+def test_a_kit_without_a_case_is_refused(kit, tmp_path):
+    some = {name: t for name, t in kit.tensors.items() if not name.startswith("completion90/")}
+    save_file(some, tmp_path / "some.safetensors", {"kit": FORMAT})
+    with pytest.raises(KitError, match="has no completion90/crop"):
+        Kit.read(tmp_path / "some.safetensors")
 
 
 # --- independent codes agree ----------------------------------------------------------------------

@@ -32,6 +32,7 @@ from rglib.files import replacing
 SHIPPED = Path(__file__).parent / "kit.safetensors"
 FORMAT = "1"  # raised when a name or a meaning changes
 ROLES = ("P", "G")
+IN_EVERY_CASE = ("crop", "observe", "start")  # what calls are made with
 
 Tensors = Mapping[str, Tensor]
 
@@ -63,6 +64,9 @@ class Kit:
             raise KitError(f"{path}: cannot be read as a conformance kit ({error})") from error
         if found != FORMAT:
             raise KitError(f"{path}: is no conformance kit of format {FORMAT}")
+        needed = ["image", *(f"{case}/{name}" for case in DEGRADATIONS for name in IN_EVERY_CASE)]
+        if lacks := [name for name in needed if name not in tensors]:
+            raise KitError(f"{path}: has no {lacks[0]}; {SHIPPED.name} of rglib is whole")
         return Kit(tensors)
 
     def of_case(self, name: str) -> dict[str, Tensor]:

@@ -91,6 +91,9 @@ def tune(
         One row per candidate and problem, with `COLUMNS`. Of the candidates within
         ``tuning: tolerance_db`` of the best those with the fewest iterations are left, and the best
         of these is chosen.
+
+    Raises:
+        ValueError: every candidate diverges.
     """
     section = SECTIONS[algorithm]
     entry = config[section][target]
@@ -139,6 +142,11 @@ def tune(
 
 
 def _best(table: pd.DataFrame, *, tolerance_db: float) -> str:
+    if table["target_psnr_db"].isna().all():
+        target, algorithm = table.loc[0, ["target", "algorithm"]]
+        raise ValueError(
+            f"{target} diverges with every candidate: try others in tuning.{algorithm}"
+        )
     reached = table["target_psnr_db"].fillna(-math.inf)
     near = table[reached >= reached.max() - tolerance_db]
     iterations = near["settings"].map(lambda settings: json.loads(settings).get("iterations", 0))
