@@ -138,8 +138,12 @@ rule acceleration:
 
 rule fixed_points:
     input:
-        recorded(*expand("results/fixed_points.{format}", format=["csv", "md", "pdf", "png"])),
-        recorded(*expand("results/gradients.{format}", format=["csv", "pdf", "png"])),
+        of_study(
+            recorded(
+                *expand("results/fixed_points.{format}", format=["csv", "md", "pdf", "png"]),
+                *expand("results/gradients.{format}", format=["csv", "pdf", "png"]),
+            )
+        ),
 
 
 rule tune:

@@ -224,6 +224,7 @@ LINES = [
     ("methods.gauss.stage", "residual", "must be a stage that learns P, which pnp_admm needs"),
     ("methods.gauss.algorithm", "admm", "must be one of gradient_descent, pnp_admm"),
     ("methods.a/b", DEFAULT["methods"]["rg1"], "must be a name of small letters, digits and _"),
+    ("methods.rerg.label", "Gauss", "must be a label that no other method has, as gauss does"),
     ("methods.gauss.label", "", "'' is not allowed; must be text that is not empty"),
     ("run", "a/b", "'a/b' is not allowed; must be a simple name of letters"),
     ("run", "..", "'..' is not allowed"),
@@ -386,8 +387,12 @@ def test_null_takes_away_what_an_overlay_inherits():
         check(edited(at(path), value), SCHEMA)
 
 
-def test_folders_are_data_sets():
-    check(edited(("data", "train"), ["folder:my photos", "wed"]), SCHEMA)
+def test_folders_are_data_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = edited(("data", "train"), ["folder:my photos", "wed"])
+    assert mistakes(config) == "data.train[0]: there is no folder my photos"
+    Path("my photos").mkdir()
+    check(config, SCHEMA)
 
 
 def test_a_subset_of_methods_and_problems():

@@ -299,6 +299,18 @@ def test_rows_of_images_are_averaged(run, tmp_path):
     assert found["rerg_on_deblurring"]["margin"] == pytest.approx(29.0 - 29.1)
 
 
+def test_means_over_other_images_are_refused(run, tmp_path):
+    rows = (ROOT / "results/published/embedded/results.csv").read_text().splitlines()
+    (tmp_path / "cut.csv").write_text("\n".join(rows[:-2]) + "\n")
+    status, said = run(f"{tmp_path}/cut.csv")
+    assert status == 2 and "of gauss and the images baby, bird, butterfly of rerg" in said
+    (tmp_path / "counted.csv").write_text(
+        "method,problem_id,psnr_db\nours,a,30\nours,a,31\nnew,a,29\n"
+    )
+    status, said = run(f"{tmp_path}/counted.csv")
+    assert status == 2 and "a has 2 rows of ours and 1 rows of new" in said
+
+
 def test_the_published_results_have_the_published_verdicts(run):
     """The record was made by other code than this, before claims were data."""
     published = ROOT / "results/published/embedded"

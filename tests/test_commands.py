@@ -392,6 +392,12 @@ def test_mistakes_are_named_and_nothing_is_written(here, run, line):
     assert files(here) == before
 
 
+def test_an_unset_variable_is_not_the_working_folder(here, capsys):
+    with pytest.raises(SystemExit):
+        main(["restore", "", "--problem", "deblur_s1.6", "-o", "x"])
+    assert "argument input: '' names no file and no folder" in capsys.readouterr().err
+
+
 def test_two_images_of_a_name_have_no_two_outputs(here, run):
     Image.fromarray(picture("one")).save(here / "photos/one.bmp")
     status, said = run("restore photos --problem deblur_s1.6 -o x")

@@ -126,7 +126,8 @@ def at_root(monkeypatch):
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_examples_are_right(at_root, name):
+def test_the_examples_are_right(at_root, monkeypatch, name):
+    monkeypatch.setattr("rglib.plan.between.isdir", lambda path: True)  # photographs of yours
     check(example(name), SCHEMA)
 
 
@@ -267,6 +268,22 @@ HUBER = {
             ("problems", "motion9"),
             example("motion")["problems"]["motion9"] | {"options": {}},
             "problems.motion9.options: examples.motion:MotionBlur refuses its options",
+        ),
+        (
+            ("problems", "motion9"),
+            example("motion")["problems"]["motion9"] | {"options": {"length": 9, "sigma": 2.55}},
+            "examples.motion:MotionBlur must have a `sigma` on [0, 1]; it is 2.55",
+        ),
+        (
+            ("problems", "motion9"),
+            example("motion")["problems"]["motion9"]
+            | {"degradation": "examples.heavy_ball:HeavyBall", "options": {}},
+            "examples.heavy_ball:HeavyBall has no task and no sigma and no smallest and no crop",
+        ),
+        (
+            ("evaluation", "solver"),
+            "examples.motion:MotionBlur",
+            "evaluation.solver: examples.motion:MotionBlur has no init and no step and no select",
         ),
         (("evaluation", "solver"), "newton", "must be one of adam, semi_implicit, or module:Class"),
         (

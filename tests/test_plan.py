@@ -318,6 +318,12 @@ def test_without_a_method_by_descent_what_needs_one_is_refused():
         plan.some_by_descent()
 
 
+def test_without_the_study_what_needs_it_is_refused():
+    with pytest.raises(ConfigurationError, match="fixed_points: is missing; --configfile config/"):
+        planned().some_studied()
+    assert planned(**default("config/fixed_points.yaml")).some_studied()
+
+
 def test_theorem_1_has_the_P_that_was_trained_with_a_G_and_else_the_configured_one():
     plan = planned()
     assert {method: plan.denoiser(method) for method in BY_DESCENT} == {

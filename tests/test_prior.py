@@ -108,8 +108,8 @@ def test_settings_come_from_the_folder_and_can_be_adjusted(load):
     table = prior.settings["problems"]["deblur_s2.0"]
     assert (method.solver, method.s) == (Adam(lr=table["lr"]), table["s_255"] / 255)
     assert method.iterations == prior.settings["evaluation"]["iterations"]
-    adjusted = prior.adjusted(lr=0.5, s=0.25, iterations=3, tile_above=64)
-    expected = replace(method, solver=Adam(lr=0.5), s=0.25, iterations=3, tile_above=64)
+    adjusted = prior.adjusted(lr=0.5, s=0.25, iterations=3, tile_above=4096)
+    expected = replace(method, solver=Adam(lr=0.5), s=0.25, iterations=3, tile_above=4096)
     assert adjusted.method(problem, like="deblur_s2.0") == expected
     assert prior.method(problem, like="deblur_s2.0") == method
     assert prior.adjusted().method(problem, like="deblur_s2.0") == method
@@ -320,6 +320,7 @@ def test_mistakes_are_named(load, y, problem, options, message):
         ("rerg", {"iterations": 0}, "iterations: 0 is not allowed; must be at least 1"),
         ("rerg", {"lr": -1.0}, "lr: -1.0 is not allowed"),
         ("rerg", {"s": float("nan")}, "s: nan is not allowed"),
+        ("rerg", {"tile_above": 4095}, "tile_above: 4095 is not allowed; must be at least 4096"),
         ("rerg", {"solver": "newton"}, "solver: unknown 'newton'; there are adam and"),
         ("rerg", {"solver": "semi_implicit", "lr": 1.0}, "semi_implicit has no learning rate"),
         ("gauss", {"lr": 1.0}, "lr: gauss restores by PnP-ADMM"),
@@ -331,6 +332,17 @@ def test_mistakes_are_named(load, y, problem, options, message):
 def test_settings_that_cannot_be(load, method, settings, message):
     with pytest.raises(ValueError, match=message):
         load(method).adjusted(**settings)
+
+
+@pytest.mark.parametrize("sigma", [-0.1, 2.55, float("nan")])
+def test_a_noise_level_that_cannot_be(load, image, sigma):
+    with pytest.raises(ValueError, match=f"sigma: {sigma} is not allowed; must be on"):
+        load("mtdeq").restore(image, Problem(Identity(), sigma))
+
+
+def test_a_device_that_nobody_knows(tiny_models):
+    with pytest.raises(ValueError, match="device: unknown 'gpu'; there are auto, cpu, cuda"):
+        rglib.load("rerg", models=tiny_models, device="gpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
-from rglib.plan.roles import SOLVERS
+from rglib.plan.roles import DEVICES, SOLVERS
 
 DEFAULT_METHOD = "mtdeq"  # of `rglib restore`: what serves best by `python -m benchmarks.methods`
 
@@ -33,6 +33,17 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+def _path(text: str) -> Path:
+    """A file or a folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, as an unset variable is, and would be this folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no file and no folder")
+    return Path(text)
+
+
 def _count(text: str) -> int:
     """A number of threads.
 
@@ -55,11 +66,11 @@ def _add_restore(commands: Commands) -> None:
         "grey; what cannot be kept or understood is refused. .npy takes and keeps any numbers. "
         "Exit status: 0 all is written, 2 something cannot be done as asked.",
     )
-    parser.add_argument("input", type=Path, help="image, or folder of images")
+    parser.add_argument("input", type=_path, help="image, or folder of images")
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=_path,
         required=True,
         help="output image, or output folder, where each image becomes a .png",
     )
@@ -72,7 +83,7 @@ def _add_restore(commands: Commands) -> None:
     )
     parser.add_argument(
         "--mask",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="for completion: an image of the same size, white (or 1) where pixels are known, "
         "black (or 0, or transparent) where they are missing; .npy, .npz or .mat; or a folder of "
@@ -86,7 +97,7 @@ def _add_restore(commands: Commands) -> None:
         "beside the left one, as in the tables and from `rglib degrade` (default: %(default)s)",
     )
     parser.add_argument(
-        "--truth", type=Path, help="image or folder to compare with: prints PSNR and SSIM"
+        "--truth", type=_path, help="image or folder to compare with: prints PSNR and SSIM"
     )
     parser.add_argument(
         "--certificate",
@@ -100,9 +111,7 @@ def _add_restore(commands: Commands) -> None:
         "--method", default=DEFAULT_METHOD, help="`rglib models` lists them (default: %(default)s)"
     )
     _add_folder(network)
-    network.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
-    )
+    network.add_argument("--device", choices=DEVICES, default="auto", help="(default: %(default)s)")
     network.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "auto"),
@@ -146,19 +155,19 @@ def _add_degrade(commands: Commands) -> None:
         "An ending of .npy keeps it exactly; others clip its noise and round it to 8 bits, or to "
         "16 where the image has them. A grey image stays grey.",
     )
-    parser.add_argument("input", type=Path, help="image, or folder of images")
+    parser.add_argument("input", type=_path, help="image, or folder of images")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="observation, or folder for them"
+        "-o", "--output", type=_path, required=True, help="observation, or folder for them"
     )
     _add_degradation(parser)
     parser.add_argument(
         "--mask",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="for completion: where to write which pixels are known, white; or folder",
     )
     parser.add_argument(
-        "--truth", type=Path, metavar="FILE", help="where to write the cropped image; or folder"
+        "--truth", type=_path, metavar="FILE", help="where to write the cropped image; or folder"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of mask and noise (default: %(default)s, the tables')"
@@ -192,10 +201,10 @@ def _add_verify(commands: Commands) -> None:
         "code, the configuration, and of networks and images where work/ is at hand. Exit status: "
         "0 all is ok, 1 something is not, 2 there is nothing to compare.",
     )
-    parser.add_argument("folder", type=Path, help="results/, a copy of it, or an RO-Crate of it")
+    parser.add_argument("folder", type=_path, help="results/, a copy of it, or an RO-Crate of it")
     parser.add_argument(
         "--configfile",
-        type=Path,
+        type=_path,
         nargs="+",
         default=[],
         metavar="FILE",
@@ -224,7 +233,7 @@ def _add_conform(commands: Commands) -> None:
         "--case", nargs="+", metavar="ID", help="problems to compare (default: all thirteen)"
     )
     parser.add_argument(
-        "--kit", type=Path, metavar="FILE", help="(default: the one that comes with rglib)"
+        "--kit", type=_path, metavar="FILE", help="(default: the one that comes with rglib)"
     )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
 
@@ -237,7 +246,7 @@ def _add_kit(commands: Commands) -> None:
         description="Compute every tensor of the conformance kit with rglib and write the file. "
         "Exit status: 0 it is written, 2 it cannot be.",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file")
+    parser.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file")
     parser.add_argument("--overwrite", action="store_true", help="overwrite existing outputs")
 
 
@@ -250,13 +259,13 @@ def _add_claims(commands: Commands) -> None:
         "several that are averaged: which hold, and by how much. Exit status: 0 none that can be "
         "evaluated fails, 1 one does, 2 nothing can be evaluated.",
     )
-    parser.add_argument("table", type=Path, help="results.csv, or any such table")
+    parser.add_argument("table", type=_path, help="results.csv, or any such table")
     parser.add_argument(
-        "--claims", type=Path, metavar="FILE", help="a YAML file (default: the paper's claims)"
+        "--claims", type=_path, metavar="FILE", help="a YAML file (default: the paper's claims)"
     )
     parser.add_argument(
         "--curves",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="a CSV that has a column `iteration` too, such as convergence.csv: for claims of how "
         "fast something rises",
@@ -280,11 +289,11 @@ def _add_crate(commands: Commands) -> None:
         "the workflow, and what made them in terms that archives read. Needs rocrate. Exit "
         "status: 0 it is written, 2 it cannot be.",
     )
-    parser.add_argument("folder", type=Path, help="results/, or a copy of it")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to make")
+    parser.add_argument("folder", type=_path, help="results/, or a copy of it")
+    parser.add_argument("-o", "--output", type=_path, required=True, help="the folder to make")
     parser.add_argument(
         "--snakefile",
-        type=Path,
+        type=_path,
         default=Path("Snakefile"),
         metavar="FILE",
         help="the workflow that made them (default: %(default)s)",
@@ -304,7 +313,7 @@ def _add_degradation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kernel",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="blur kernel with odd sides: .npy, .npz, .mat, .csv, .txt, .tsv or a grey image; "
         "divided by its sum, and convolved with the image, as by MATLAB's conv2 and "
@@ -335,7 +344,7 @@ def _add_folder(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
     """Add ``--models``."""
     parser.add_argument(
         "--models",
-        type=Path,
+        type=_path,
         metavar="FOLDER",
         help="of networks, such as work/<run>/models (default: those that come with rglib)",
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
 
 from rglib.commands import refused
 from rglib.paper import CLAIMS
@@ -16,9 +19,9 @@ def run(chosen: argparse.Namespace) -> int:
     """Print the verdicts; return 0, 1 or 2 as the help says."""
     try:
         claims = Claims.read(chosen.claims or CLAIMS)
-        numbers = claims.numbers(
-            chosen.table, curves=chosen.curves, columns=_columns(chosen.columns)
-        )
+        columns = _columns(chosen.columns)
+        numbers = claims.numbers(chosen.table, curves=chosen.curves, columns=columns)
+        _check_rows(chosen.table, claims, columns)
     except ClaimsError as error:
         return refused("claims", error)
     verdicts = [claim.verdict(numbers) for claim in claims.claims]
@@ -28,6 +31,36 @@ def run(chosen: argparse.Namespace) -> int:
     if found == {None}:
         return refused("claims", f"none can be evaluated on {chosen.table}")
     return 1 if False in found else 0
+
+
+def _check_rows(path: Path, claims: Claims, columns: Mapping[str, str]) -> None:
+    """Methods that have rows of a problem have them of the same images.
+
+    Where there is no column ``image``, they have as many rows. Means over other images cannot be
+    compared: the table was cut short, or images were left out.
+
+    Raises:
+        ClaimsError: they have not; it names the problem and two methods.
+    """
+    method = columns.get(claims.method, claims.method)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    by_problem = table.groupby(columns.get(claims.problem, claims.problem), sort=False)
+    for problem, rows in by_problem:
+        seen = {
+            str(name): frozenset(own["image"]) if "image" in own else len(own)
+            for name, own in rows.groupby(method, sort=False)
+        }
+        first, *others = seen
+        for other in others:
+            if seen[other] != seen[first]:
+                raise ClaimsError(
+                    f"{path}: {problem} has {_told(seen[first])} of {first} and "
+                    f"{_told(seen[other])} of {other}; means over them cannot be compared"
+                )
+
+
+def _told(seen: frozenset[str] | int) -> str:
+    return f"{seen} rows" if isinstance(seen, int) else f"the images {', '.join(sorted(seen))}"
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from os.path import isfile
+from os.path import isdir, isfile
 from typing import Any
 
 from rglib.data.datasets import CATALOGUE, FOLDER_PREFIX, printable
@@ -46,6 +46,17 @@ def _methods(config: Config) -> Iterator[Mistake]:
         if role == "P" and "iterations" in method.get("evaluation", {}):
             text = "is not allowed with pnp_admm, whose iterations are under admm"
             yield Mistake(("methods", name, "evaluation", "iterations"), text)
+
+
+def _labels(config: Config) -> Iterator[Mistake]:
+    """Rows of a table are told apart; ablations, which stand below their method, need not be."""
+    named: dict[str, str] = {}
+    for name, method in config["methods"].items():
+        if name in config["ablations"]:
+            continue
+        if (other := named.setdefault(method["label"], name)) != name:
+            allowed = f"a label that no other method has, as {other} does"
+            yield refused(("methods", name, "label"), method["label"], allowed)
 
 
 def _tuned_methods(config: Config) -> Iterator[Mistake]:
@@ -190,6 +201,8 @@ def _data_sets(config: Config) -> Iterator[Mistake]:
     for key, id in [*_named_data_sets(data), *looked_at.items()]:
         if _is_folder(id) and not printable(id):
             yield refused(key, id, "a path that can be printed: rename the folder")
+        elif _is_folder(id) and not isdir(id.removeprefix(FOLDER_PREFIX)):
+            yield Mistake(key, f"there is no folder {id.removeprefix(FOLDER_PREFIX)}")
         elif id not in CATALOGUE and not _is_folder(id):
             known = f"{', '.join(CATALOGUE)} or {FOLDER_PREFIX}<path>"
             yield refused(key, id, f"one of {known}{closest(id, CATALOGUE)}")
@@ -263,6 +276,7 @@ def _shares(config: Config) -> Iterator[Mistake]:
 # Each with the parts of the configuration that it reads.
 CHECKS: tuple[tuple[Callable[[Config], Iterator[Mistake]], tuple[str, ...]], ...] = (
     (_methods, ("methods", "stages")),
+    (_labels, ("ablations", "methods")),
     (_tuned_methods, ("methods", "tuning")),
     (_denoiser_of_bound, ("bound", "stages")),
     (_stage_of_acceleration, ("acceleration", "stages")),

@@ -11,6 +11,10 @@ from rglib.plan.roles import ROLES, declared, sections_of
 
 Config = Mapping[str, Any]
 
+# what rglib.core.problems.Degradation and rglib.core.fixed_point.Solver have
+DEGRADATION = ("task", "sigma", "smallest", "crop", "operator", "start")
+SOLVER = ("init", "step", "select")
+
 
 def own_code(config: Config) -> Iterator[Mistake]:
     """What of `rglib.extensions` cannot be loaded, or made with its options."""
@@ -25,7 +29,7 @@ def own_code(config: Config) -> Iterator[Mistake]:
             yield from _unloadable(("network", role), reference)
     for key, name in named_solvers(config):
         if is_own(name):
-            yield from _unloadable(key, name)
+            yield from _own_solver(key, name)
 
 
 def named_solvers(config: Config) -> Iterator[tuple[Key, str]]:
@@ -59,14 +63,28 @@ def _own_problem(key: Key, problem: Config, config: Config) -> Iterator[Mistake]
         yield from mistakes
         return
     try:
-        task = getattr(make(reference, problem.get("options", {}), given={}), "task", None)
+        made = make(reference, problem.get("options", {}), given={})
     except ExtensionError as error:
         yield Mistake((*key, "options"), str(error))
         return
-    tasks = [name for name, entry in config["admm"].items() if isinstance(entry, Mapping)]
-    if task not in tasks:
-        text = f"{reference} must have a `task`, one of {', '.join(tasks)}; it is {task!r}"
+    if lacks := [name for name in DEGRADATION if not hasattr(made, name)]:
+        text = f"{reference} has no {' and no '.join(lacks)} (docs/extend.md)"
         yield Mistake((*key, "degradation"), text)
+        return
+    tasks = [name for name, entry in config["admm"].items() if isinstance(entry, Mapping)]
+    if made.task not in tasks:
+        text = f"{reference} must have a `task`, one of {', '.join(tasks)}; it is {made.task!r}"
+        yield Mistake((*key, "degradation"), text)
+    if not isinstance(made.sigma, int | float) or not 0 <= made.sigma <= 1:
+        text = f"{reference} must have a `sigma` on [0, 1]; it is {made.sigma!r}"
+        yield Mistake((*key, "degradation"), text)
+
+
+def _own_solver(key: Key, reference: str) -> Iterator[Mistake]:
+    if mistakes := list(_unloadable(key, reference)):
+        yield from mistakes
+    elif lacks := [name for name in SOLVER if not hasattr(load(reference), name)]:
+        yield Mistake(key, f"{reference} has no {' and no '.join(lacks)} (docs/extend.md)")
 
 
 def _unloadable(key: Key, reference: str) -> Iterator[Mistake]:

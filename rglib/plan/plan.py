@@ -222,6 +222,18 @@ class Plan:
         """The stages of the study of training at fixed points, none where it is not configured."""
         return list(fixed_point_variants.copies(self.config))
 
+    def some_studied(self) -> list[str]:
+        """`studied`, for what makes no sense without the study.
+
+        Raises:
+            ConfigurationError: it is not configured.
+        """
+        if not self.studied:
+            raise ConfigurationError(
+                "fixed_points: is missing; --configfile config/fixed_points.yaml has it"
+            )
+        return self.studied
+
     @property
     def before_studied(self) -> list[str]:
         """The stages that these start from."""

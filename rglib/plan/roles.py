@@ -13,6 +13,7 @@ Config = Mapping[str, Any]
 
 ROLES = ("P", "G")
 ROLE = {"gradient_descent": "G", "pnp_admm": "P"}  # the network that each algorithm uses
+DEVICES = ("auto", "cpu", "cuda")
 SOLVERS = ("adam", "semi_implicit")  # of gradient descent, those in rglib.core.fixed_point
 
 INITIALISATIONS = ("default", "orthogonal")  # where a network starts that starts from no stage

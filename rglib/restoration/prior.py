@@ -40,7 +40,7 @@ from rglib.core.problems import (
 )
 from rglib.files import file_digest
 from rglib.plan.ablations import overlaid
-from rglib.plan.roles import ROLE
+from rglib.plan.roles import DEVICES, ROLE
 from rglib.progress import progress as shown_progress
 from rglib.restoration.restorers import admm_schedule, restorer
 from rglib.restoration.weights_folder import Config, Models
@@ -96,14 +96,16 @@ class Prior:
             The restored images (B, 3, H, W), float32, on the device of y.
 
         Raises:
-            ValueError: y is not such a tensor or does not fit the operator; an unknown id; the
-                operator is none of the tables' and there is no ``like``.
+            ValueError: y is not such a tensor or does not fit the operator; an unknown id; a noise
+                level that is not on [0, 1]; the operator is none of the tables' and there is no
+                ``like``.
         """
         _check_images(y)
         if isinstance(problem, str):
             like = like or problem
             problem = problem_of(self._of_name(problem), y.shape)
         method = self.method(problem, like=like)
+        _check_noise(problem.sigma)
         here = Problem(problem.A.to(self.device), problem.sigma)
         seen = observed(y.float().to(self.device), here)
         showing = shown_progress(
@@ -233,6 +235,8 @@ def load(
     """
     found = Models.open(None if models is None else Path(models))
     entry, weights = found.method(method), found.weights(method)
+    if device not in DEVICES:
+        raise ValueError(f"device: unknown {device!r}; there are {', '.join(DEVICES)}")
     on = device_named(device)
     network = load_frozen(
         ROLE[entry["algorithm"]],
@@ -348,8 +352,13 @@ def _check_images(y: Tensor) -> None:
         raise ValueError("y has values that are not finite")
 
 
+def _check_noise(sigma: float) -> None:
+    if not 0 <= sigma <= 1:
+        raise ValueError(f"sigma: {sigma} is not allowed; must be on [0, 1], as the image is")
+
+
 def _check_range(values: Mapping[str, float | None]) -> None:
-    lowest = {"lr": 0.0, "s": 0.0, "iterations": 1, "tile_above": 1}
+    lowest = {"lr": 0.0, "s": 0.0, "iterations": 1, "tile_above": 4096}
     for name, value in values.items():
         if value is not None and not (math.isfinite(value) and value >= lowest[name]):
             raise ValueError(f"{name}: {value} is not allowed; must be at least {lowest[name]:g}")

@@ -53,6 +53,11 @@ def of_descent(pattern):
     return answered(lambda wildcards: expand(pattern, method=PLAN.some_by_descent()))
 
 
+def of_study(files):
+    """The files of the study of training at fixed points, which must be configured."""
+    return answered(lambda wildcards: files if PLAN.some_studied() else [])
+
+
 def of_training(key):
     """What the plan says of the training of the stage that a wildcard names."""
     return lambda wildcards: STAGES.parameters(wildcards.trained)[key]
