@@ -1,17 +1,21 @@
 import hashlib
 import json
+import runpy
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from rglib.core.networks import WeightsError, load_into, load_weights, save_weights
+from rglib.data import download
 from rglib.data.images import build_store, write_png
 from rglib.data.manifest import ImageFile, Manifest
 from rglib.files import file_digest
+from rglib.training import stage
 from rglib.training.stage import (
     StageFiles,
     StageSettings,
@@ -302,3 +306,45 @@ def test_the_networks_in_weights_are_those_of_their_cards():
     cards = [json.loads(path.read_text()) for path in WEIGHTS.glob("*.card.json")]
     files = {path.name: file_digest(path) for path in WEIGHTS.glob("*.safetensors")}
     assert files == {name: digest for card in cards for name, digest in card["files"].items()}
+
+
+# --- the script that takes weights from files or addresses -----------------------------------------
+
+SCRIPT = Path(__file__).parents[1] / "workflow/scripts/given.py"
+
+
+class Outputs(dict):
+    card = "card.json"
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Run the script for the sources of a stage; the files that it takes, by role."""
+    monkeypatch.setattr(download, "download", lambda archive, folder: folder / archive.file)
+    taken = {}
+    monkeypatch.setattr(stage, "import_stage", lambda stage, files, **rest: taken.update(files))
+
+    def run(sources):
+        snakemake = SimpleNamespace(
+            params=SimpleNamespace(stage="pnpreg", sources=sources, network={}, downloads="there"),
+            output=Outputs({role: role for role in sources}),
+        )
+        runpy.run_path(str(SCRIPT), init_globals={"snakemake": snakemake})
+        return dict(taken)
+
+    return run
+
+
+def test_addresses_that_end_in_one_name_are_different_files(given):
+    files = given({role: {"url": f"https://host/{role}/weights.pth"} for role in "PG"})
+    assert files["P"].name == files["G"].name == "weights.pth"
+    assert files["P"] != files["G"] and files["P"].parts[0] == "there"
+
+
+def test_an_address_is_the_same_file_every_time(given):
+    source = {"P": {"url": "https://host/weights.pth"}}
+    assert given(source) == given(source)
+
+
+def test_a_file_is_taken_as_it_is(given):
+    assert given({"G": {"file": "mine.pth"}}) == {"G": Path("mine.pth")}
