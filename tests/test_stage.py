@@ -308,7 +308,7 @@ def test_the_networks_in_weights_are_those_of_their_cards():
     assert files == {name: digest for card in cards for name, digest in card["files"].items()}
 
 
-# --- the script that takes weights from files or addresses -----------------------------------------
+# --- the script that takes weights from files or addresses ----------------------------------------
 
 SCRIPT = Path(__file__).parents[1] / "workflow/scripts/given.py"
 
