@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_quarter import QUARTER, STAGES, TINY, tiny_config
 from rglib.core.networks import build
 from rglib.data.images import write_png
 from rglib.data.manifest import Manifest
-from rglib.gpu import parcel
+from rglib.gpu import parcel, quarter
 from rglib.gpu.parcel import (
     VALIDATION,
     ParcelError,
@@ -102,8 +103,19 @@ def test_folders_of_like_names_do_not_mix(photographs, tmp_path):
     assert packed.images == len(list((tmp_path / "parcel/images/train").glob("*/*.png"))) == 8
 
 
-def test_a_validation_image_is_as_large_as_the_crop_looked_at(photographs):
-    assert assignment_of(tiny_on(photographs)).min_size >= VALIDATION["denoising_crop"]
+def test_only_validation_images_must_be_as_large_as_the_crop_looked_at(
+    photographs, tmp_path, monkeypatch
+):
+    asked = {}
+    monkeypatch.setattr(
+        quarter,
+        "build_store",
+        lambda _, folder, *, min_size: asked.update({folder.name: min_size}),
+    )
+    assignment = replace(assignment_of(tiny_on(photographs)), min_size=128)
+    monkeypatch.chdir(tmp_path)  # where no store has been made
+    quarter.build_stores(assignment)
+    assert asked == {"train": 128, "validation": VALIDATION["denoising_crop"]}
 
 
 def test_images_with_most_pixels_in_a_byte_go_first_and_nothing_exceeds_the_limit(

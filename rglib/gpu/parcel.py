@@ -207,7 +207,7 @@ def assignment_of(config: Config) -> Assignment:
         starts=starts,
         used=used_roles,
         config={key: config[key] for key in ("evaluation", "problems", "training_problems")},
-        min_size=max(SMALLEST_IMAGE, *crops, VALIDATION["crop"], VALIDATION["denoising_crop"]),
+        min_size=max(SMALLEST_IMAGE, *crops),
         validation=VALIDATION,
     )
 

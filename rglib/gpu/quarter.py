@@ -212,11 +212,13 @@ def _run(part: str, seconds: float, assignment: Assignment, options: argparse.Na
 
 def build_stores(assignment: Assignment) -> None:
     """Decode the images of the parcel, unless that was done before."""
-    for split in ("train", "validation"):
+    least = assignment.min_size
+    looked_at = max(least, assignment.validation["denoising_crop"])
+    for split, min_size in (("train", least), ("validation", looked_at)):
         if (WORK / split / "store.json").exists():
             continue
         manifests = [Manifest.read(path) for path in sorted((IMAGES / split).glob("*.json"))]
-        build_store(manifests, WORK / split, min_size=assignment.min_size)
+        build_store(manifests, WORK / split, min_size=min_size)
 
 
 def pack(assignment: Assignment, out: Path) -> None:

@@ -216,6 +216,8 @@ def receive(returned: Path, states: States, records: Path) -> list[str]:
             of, role, parameter = name.split("/")
             if of == stage:
                 weights[role][parameter] = tensor
-        history = States(records / "histories").history(stage)
-        states.write(stage, weights, card=card, history=history)
+        table = records / "histories" / f"{stage}.history.csv"
+        history = pd.read_csv(table).to_dict("records")
+        rows = [{str(k): float(v) for k, v in row.items()} for row in history]
+        states.write(stage, weights, card=card, history=rows)
     return list(cards)

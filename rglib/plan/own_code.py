@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 from rglib.extensions import ExtensionError, is_own, load, make
@@ -75,7 +76,7 @@ def _own_problem(key: Key, problem: Config, config: Config) -> Iterator[Mistake]
     if made.task not in tasks:
         text = f"{reference} must have a `task`, one of {', '.join(tasks)}; it is {made.task!r}"
         yield Mistake((*key, "degradation"), text)
-    if not isinstance(made.sigma, int | float) or not 0 <= made.sigma <= 1:
+    if not isinstance(made.sigma, Real) or not 0 <= float(made.sigma) <= 1:
         text = f"{reference} must have a `sigma` on [0, 1]; it is {made.sigma!r}"
         yield Mistake((*key, "degradation"), text)
 
