@@ -448,6 +448,7 @@ def test_every_function_that_a_job_executes_is_in_its_hash(tmp_path):
     project.snakemake("all", *studies, "work/test/overfit/denoiser.json", traced=seen)
     weights = {"P": {"file": "work/test/models/denoiser/P.safetensors"}}
     given = {"run": "given", "init": "weights", "weights": {"denoiser": weights}}
+    given["bound"] = {"denoiser": "denoiser"}  # of pnpreg only the G is given
     project.snakemake("work/given/models/denoiser/card.json", overlay=given, traced=seen)
     jobs = [json.loads(path.read_text()) for path in seen.iterdir()]
     scripts = {path.name for path in (project / "workflow/scripts").glob("*.py")}

@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 FOLDER = os.environ.get("RGLIB_TRACE")
-PROJECT = Path.cwd()
-PACKAGE = f"{PROJECT}{os.sep}rglib{os.sep}"
+ROOT = f"{Path.cwd()}{os.sep}"
+PACKAGE = f"{ROOT}rglib{os.sep}"
 
 called = set()
 
@@ -25,11 +25,14 @@ def _note(frame, event, argument):
     code = frame.f_code
     if not code.co_filename.startswith(PACKAGE) or not code.co_filename.endswith(".py"):
         return
+    place = (code.co_filename.removeprefix(ROOT), code.co_firstlineno)
+    if place in called:
+        return
     outer = frame
     while outer is not None and not _is_of_a_module(outer.f_code):
         outer = outer.f_back
     if outer is None:
-        called.add((str(Path(code.co_filename).relative_to(PROJECT)), code.co_firstlineno))
+        called.add(place)
 
 
 def _write():
