@@ -337,6 +337,21 @@ def test_the_papers_table_with_other_names_of_columns(run, tmp_path):
     assert {one["holds"] for name, one in found.items() if "rises" in name} == {None}
 
 
+def test_other_rows_stand_for_the_methods_of_the_claims(run, tmp_path):
+    """By the names on the command line as by those in the tables, of which two change places."""
+    published = ROOT / "results/published/embedded"
+    exchanged = {"rerg": "deqgd", "deqgd": "rerg", "rg1": "mine"}
+    for name in ("results", "convergence"):
+        table = pd.read_csv(published / f"{name}.csv")
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        table["method"] = table["method"].replace(exchanged)
+        table.to_csv(tmp_path / f"{name}_renamed.csv", index=False)
+    line = "results_renamed.csv --curves convergence_renamed.csv --methods"
+    named = verdicts(run, f"{line} rerg=deqgd deqgd=rerg rg1=mine", 1)
+    assert named == verdicts(run, "results.csv --curves convergence.csv", 1)
+    assert named != verdicts(run, f"{line} rg1=mine", 1)
+
+
 ONE = (
     "columns: {method: algorithm, problem: task}\nclaims:\n"
     "  - {name: a, statement: b, value: psnr, method: TV, against: [DPIR]"
@@ -367,6 +382,9 @@ def test_what_is_not_understood_is_named(run, tmp_path, claims, said):
     assert text.strip().splitlines()[-1].startswith("rglib claims: ")
 
 
+OF_PAGE = "bench.csv --claims claims.yaml"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -375,6 +393,10 @@ def test_what_is_not_understood_is_named(run, tmp_path, claims, said):
         ("bench.csv", "has no column method (it has: algorithm, task"),
         ("bench.csv --columns method", "'method' must be OURS=THEIRS"),
         ("bench.csv --columns method=way", "has no column way"),
+        ("bench.csv --columns method=way method=task", "method is given twice, way and task"),
+        (f"{OF_PAGE} --methods RERG", "--methods: 'RERG' must be OURS=THEIRS"),
+        (f"{OF_PAGE} --methods RERQ=TV", 'the claims name no RERQ; did you mean "RERG"?'),
+        (f"{OF_PAGE} --methods RERG=ABC", "no rows of ABC; it has DPIR, RERG, TV"),
         ("bench.csv --claims claims.yaml --curves bench.csv", "bench.csv: has no column iteration"),
     ],
 )

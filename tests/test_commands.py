@@ -609,7 +609,9 @@ def test_models_are_listed_with_their_size_and_what_is_missing(run, tiny_models,
         assert re.search(rf"^{method} .*4-6-8-8, blocks 1 +elsewhere$", said, re.M)
     assert all(problem in said for problem in PROBLEMS)
     shipped = done(run("models"))
-    assert re.search(r"^pnpreg .* G, \S+, blocks \d+ +[\d,]+ steps on \d+ images$", shipped, re.M)
+    assert re.search(
+        r"^pnpreg .* G, \S+, blocks \d+ +[\d,]+ steps on \d+ images, after ", shipped, re.M
+    )
 
 
 def test_a_missing_network_is_said_to_be(run, tiny_models, tmp_path):
@@ -617,13 +619,23 @@ def test_a_missing_network_is_said_to_be(run, tiny_models, tmp_path):
     assert done(run(f"models --models {tmp_path}")).count(" missing") == 6
 
 
-def test_models_adds_up_the_steps_of_all_stages_on_the_way(run, tiny_models, tmp_path):
+def test_models_says_what_a_network_started_from(run, tiny_models, tmp_path):
     folder = tmp_path / "models"
     shutil.copytree(tiny_models, folder)
-    card = {"stage": "rerg", "network": {"widths": [4, 6, 8, 8], "blocks": 1}}
+    card = {"network": {"widths": [4, 6, 8, 8], "blocks": 1}, "steps": 400, "images": 663}
     before = {"rerg_first": {"steps": 1000, "batch": 4, "crop": 96}}
-    (folder / "rerg.card.json").write_text(
-        json.dumps(card | {"steps": 400, "images": 663, "before": before})
-    )
+    for stage, more in {
+        "denoiser": {"init": {"P": "orthogonal"}},
+        "mtdeq": {"init": {"P": "denoiser"}},
+        "deqgd": {"init": {"G": "denoiser.P"}},
+        "rerg": {"init": {"P": "mtdeq", "G": "rerg_first"}, "before": before},
+    }.items():
+        (folder / f"{stage}.card.json").write_text(json.dumps({"stage": stage} | card | more))
     said = done(run(f"models --models {folder}"))
-    assert re.search(r"^rerg .* 1,400 steps on 663 images$", said, re.M)
+    for method, start in {
+        "gauss": "",
+        "mtdeq": ", after denoiser",
+        "deqgd": ", after denoiser",
+        "rerg": ", after 1,000 of rerg_first",
+    }.items():
+        assert re.search(rf"^{method} .* 400 steps on 663 images{start}$", said, re.M), said

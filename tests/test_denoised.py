@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rglib.data.images import write_png
 from rglib.restoration.denoised import LEVELS, denoising_psnr, image_files, main
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
 
 
 def images(count, side=64):
@@ -50,7 +52,18 @@ def test_the_command_prints_each_level_over_the_images_that_are_listed(
     assert main([str(folder), "--models", str(tiny_models)]) == 0
     assert capsys.readouterr().out.count(" | 3 |") == len(LEVELS)
     assert main([str(folder), "--names", str(tmp_path / "names.txt")]) == 0
-    assert capsys.readouterr().out.count(" | 2 |") == len(LEVELS)
+    said = capsys.readouterr().out
+    assert said.count(" | 2 |") == len(LEVELS)
+    card = json.loads((ROOT / "weights/denoiser.card.json").read_text())
+    assert f"`denoiser_P.safetensors`, sha256 {card['files']['denoiser_P.safetensors']}" in said
+
+
+def test_the_68_names_of_cbsd68_come_with_the_package(tmp_path):
+    names = (ROOT / "rglib/data/cbsd68.txt").read_text().split()
+    for name in [*names, "another"]:
+        (tmp_path / f"{name}.jpg").touch()
+    found = image_files(tmp_path, ROOT / "rglib/data/cbsd68.txt")
+    assert len({path.stem for path in found}) == len(names) == 68
 
 
 def test_a_name_may_have_a_blank(folder, tmp_path):
@@ -73,7 +86,7 @@ def test_the_denoiser_that_ships_denoises():
     from rglib.core.networks import build, load_into
     from rglib.restoration.weights_folder import Models
 
-    models = Models.open(Path(__file__).parents[1] / "weights")
+    models = Models.open(ROOT / "weights")
     P = build("P", **models.card("gauss").network)
     load_into(P, models.weights("gauss"))
     ramp = torch.linspace(0.2, 0.8, 64).expand(1, 3, 64, 64)

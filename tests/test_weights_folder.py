@@ -3,6 +3,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from test_workflow import Project
@@ -64,6 +65,23 @@ def test_the_readme_of_the_networks_is_a_model_card_that_agrees_with_them():
         f"{stage}_{role}" for stage, role, _ in rows
     }
     assert f"{found.card('rerg').images} photographs" in text
+
+
+def test_the_results_of_the_model_card_are_the_published_ones():
+    front = (ROOT / "weights/README.md").read_text(encoding="utf-8").split("\n---\n", 1)[0]
+    published = ROOT / "results/published"
+    results = pd.read_csv(published / "pretrained/results.csv")
+    means = results.groupby("method")[["psnr_db", "ssim"]].mean()
+    levels = re.findall(r"\| (\d+/255) \| ([\d.]+) \|", (published / "denoising.md").read_text())
+    ids = {entry["label"]: name for name, entry in DEFAULT["methods"].items()}
+    told = yaml.safe_load(front.removeprefix("---\n"))["model-index"]
+    assert [ids[entry["name"]] for entry in told] == list(DEFAULT["methods"])
+    for entry in told:
+        of_set5, *of_cbsd68 = ([m["value"] for m in r["metrics"]] for r in entry["results"])
+        mean = means.loc[ids[entry["name"]]]
+        assert of_set5 == [round(mean.psnr_db, 2), round(mean.ssim, 3)]
+        denoises = ids[entry["name"]] == "gauss"
+        assert of_cbsd68 == ([[float(value) for _, value in levels]] if denoises else [])
 
 
 def test_settings_are_sections_of_the_configuration_as_they_are(tmp_path):

@@ -277,6 +277,13 @@ def _add_claims(commands: Commands) -> None:
         metavar="OURS=THEIRS",
         help="what the table calls the columns that the claims name: method=algorithm",
     )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="whose rows are taken for a method that the claims name: rerg=rerg_scaled",
+    )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
 
 

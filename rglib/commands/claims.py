@@ -11,17 +11,20 @@ from pathlib import Path
 import pandas as pd
 
 from rglib.commands import refused
+from rglib.extensions import closest
 from rglib.paper import CLAIMS
-from rglib.report.claims import Claim, Claims, ClaimsError, Verdict, verdicts_text
+from rglib.report.claims import Claim, Claims, ClaimsError, Numbers, Verdict, verdicts_text
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the verdicts; return 0, 1 or 2 as the help says."""
     try:
         claims = Claims.read(chosen.claims or CLAIMS)
-        columns = _columns(chosen.columns)
+        columns = _pairs(chosen.columns, "--columns", "method=algorithm")
+        methods = _pairs(chosen.methods, "--methods", "rerg=rerg_scaled")
         numbers = claims.numbers(chosen.table, curves=chosen.curves, columns=columns)
         _check_rows(chosen.table, claims, columns)
+        numbers = _by_others(numbers, claims, methods)
     except ClaimsError as error:
         return refused("claims", error)
     verdicts = [claim.verdict(numbers) for claim in claims.claims]
@@ -63,19 +66,48 @@ def _told(seen: frozenset[str] | int) -> str:
     return f"{seen} rows" if isinstance(seen, int) else f"the images {', '.join(sorted(seen))}"
 
 
-def _columns(pairs: Sequence[str]) -> dict[str, str]:
+def _pairs(pairs: Sequence[str], option: str, example: str) -> dict[str, str]:
     """``OURS=THEIRS`` as a mapping.
 
     Raises:
-        ClaimsError: one is no such pair.
+        ClaimsError: one is no such pair, or two are of one name.
     """
-    named = {}
+    named: dict[str, str] = {}
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
         if not (ours and equals and theirs):
-            raise ClaimsError(f"--columns: {pair!r} must be OURS=THEIRS, as in method=algorithm")
+            raise ClaimsError(f"{option}: {pair!r} must be OURS=THEIRS, as in {example}")
+        if ours in named:
+            raise ClaimsError(f"{option}: {ours} is given twice, {named[ours]} and {theirs}")
         named[ours] = theirs
     return named
+
+
+def _by_others(numbers: Numbers, claims: Claims, methods: Mapping[str, str]) -> Numbers:
+    """The numbers with those of other methods in the place of methods of the claims.
+
+    Raises:
+        ClaimsError: the claims name no such method, or the table has no rows of the other.
+    """
+    claimed = sorted({name for claim in claims.claims for name in (claim.method, *claim.against)})
+    there = sorted({str(name) for frame in numbers.values.values() for name in frame})
+    for ours, theirs in methods.items():
+        if ours not in claimed:
+            known = closest(ours, claimed) or f"; they name {', '.join(claimed)}"
+            raise ClaimsError(f"--methods: the claims name no {ours}{known}")
+        if theirs not in there:
+            known = closest(theirs, there) or f"; it has {', '.join(there)}"
+            raise ClaimsError(f"--methods: the table has no rows of {theirs}{known}")
+    values = {
+        value: frame.assign(**{ours: frame[theirs] for ours, theirs in methods.items()})
+        for value, frame in numbers.values.items()
+    }
+    kept = numbers.curves[~numbers.curves["method"].isin(methods)]
+    others = [
+        numbers.curves[numbers.curves["method"] == theirs].assign(method=ours)
+        for ours, theirs in methods.items()
+    ]
+    return Numbers(values, pd.concat([kept, *others], ignore_index=True))
 
 
 def _as_json(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:

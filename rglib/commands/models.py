@@ -7,7 +7,8 @@ import argparse
 from tabulate import tabulate
 
 from rglib.commands import refused
-from rglib.plan.roles import ROLE
+from rglib.plan.roles import INITIALISATIONS, ROLE, start_of
+from rglib.records.model_card import ModelCard
 from rglib.restoration.weights_folder import Models, ModelsError
 
 
@@ -25,8 +26,8 @@ def run(chosen: argparse.Namespace) -> int:
 def as_text(models: Models) -> str:
     """The methods and their networks, then the problems and their settings.
 
-    The steps of a training are those of all stages that led to the network and do not ship
-    themselves.
+    A training is said with the stage that its network started from, and of a stage that does not
+    ship itself how long that was trained.
 
     Raises:
         ModelsError: a card cannot be read.
@@ -73,5 +74,18 @@ def _method(name: str, models: Models) -> tuple[str, ...]:
     network = f"{role}, {card.network.get(role) or drunet}"
     if card.steps is None:  # weights given from elsewhere
         return name, algorithm, network, "elsewhere"
-    before = sum(budget["steps"] for budget in (card.before or {}).values())
-    return name, algorithm, network, f"{before + card.steps:,} steps on {card.images} images"
+    return (
+        name,
+        algorithm,
+        network,
+        f"{card.steps:,} steps on {card.images} images{_after(card, role)}",
+    )
+
+
+def _after(card: ModelCard, role: str) -> str:
+    """The stage that the network of this role started from, unless it did from none."""
+    if not (init := card.init) or role not in init or init[role] in INITIALISATIONS:
+        return ""
+    start, _ = start_of(init[role], role)
+    budget = (card.before or {}).get(start)  # of a stage that does not ship itself
+    return f", after {budget['steps']:,} of {start}" if budget else f", after {start}"
