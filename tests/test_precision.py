@@ -18,9 +18,9 @@ ALLOWED_DB = 0.01
 
 @pytest.fixture(scope="module")
 def photographs():
-    """Three crops (3, 3, 96, 96) of photographs that no network was trained on."""
-    crops = data.astronaut()[40:136, 170:266], data.chelsea()[60:156, 100:196], data.coffee()
-    return torch.cat([to_tensor(crop[:96, :96].copy()) for crop in crops])
+    """Three crops (3, 3, 64, 64) of photographs that no network was trained on."""
+    crops = data.astronaut()[40:104, 170:234], data.chelsea()[60:124, 100:164], data.coffee()
+    return torch.cat([to_tensor(crop[:64, :64].copy()) for crop in crops])
 
 
 @pytest.mark.slow
