@@ -297,6 +297,22 @@ def test_a_mistake_names_its_key_and_what_is_allowed(path, value, text):
     assert lines and all(line.startswith(f"{dotted(key)}: ") for line in lines)
 
 
+def test_two_spellings_of_a_folder_are_one_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "alias").symlink_to("mine")
+    config = edited(("data", "train"), ["folder:mine"])
+    for key, id in [("test", "folder:mine/"), ("test", "folder:alias")]:
+        said = mistakes(edited(("data", key), id, config))
+        assert "must be a data set that is not in data.train" in said
+    said = mistakes(edited(("data", "validation"), [f"folder:{tmp_path}/mine"], config))
+    assert said.startswith("data.validation[0]:") and "not in data.train" in said
+    tuned = edited(("data", "test"), "folder:other")
+    (tmp_path / "other").mkdir()
+    said = mistakes(edited(("tuning", "data"), "folder:./other", tuned))
+    assert said.startswith("tuning.data:") and "not data.test" in said
+
+
 @pytest.mark.parametrize(
     "path, value, line",
     [

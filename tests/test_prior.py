@@ -304,6 +304,7 @@ SMALL_MASK = Problem(Mask(torch.ones(1, 1, 8, 8)), 0.0)
         ((255 * Y).byte(), "deblur_s1.6", {}, r"got torch.uint8.*images\.read_image"),
         (Y.numpy(), "deblur_s1.6", {}, "got ndarray"),
         (Y / 0, "deblur_s1.6", {}, "not finite"),
+        (Y * 255, "deblur_s1.6", {}, "must be on \\[0, 1\\] but for noise: divide it by its white"),
         (Y[..., :20], "deblur_s1.6", {}, "25x25 blur kernel does not fit an image of 32x20"),
         (Y, SMALL_MASK, {}, "operator does not fit y of 32x32 pixels"),
         (Y, downsampled(2, "bicubic", 0.0), {}, "operator does not fit y of 32x32 pixels"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from os.path import isdir, isfile
+from os.path import isdir, isfile, realpath
 from typing import Any
 
 from rglib.data.datasets import CATALOGUE, FOLDER_PREFIX, printable
@@ -206,16 +206,18 @@ def _data_sets(config: Config) -> Iterator[Mistake]:
         elif id not in CATALOGUE and not _is_folder(id):
             known = f"{', '.join(CATALOGUE)} or {FOLDER_PREFIX}<path>"
             yield refused(key, id, f"one of {known}{closest(id, CATALOGUE)}")
+    tested = [_place(data[role]) for role in ("test", "test_stand_in")]
+    trained, validated = ([_place(id) for id in data[key]] for key in ("train", "validation"))
     for key, id in looked_at.items():
-        if id in (data["test"], data["test_stand_in"]):
+        if _place(id) in tested:
             allowed = "a data set that is not data.test or data.test_stand_in"
             yield refused(key, id, allowed)
     for i, id in enumerate(data["validation"]):
-        if id in data["train"]:
+        if _place(id) in trained:
             allowed = "a data set that is not in data.train"
             yield refused(("data", "validation", i), id, allowed)
     for role in ("test", "test_stand_in"):
-        if data[role] in [*data["train"], *data["validation"]]:
+        if _place(data[role]) in [*trained, *validated]:
             allowed = "a data set that is not in data.train or data.validation"
             yield refused(("data", role), data[role], allowed)
 
@@ -230,6 +232,13 @@ def _looked_at(config: Config) -> dict[Key, str]:
 
 def _is_folder(id: str) -> bool:
     return id.startswith(FOLDER_PREFIX) and id != FOLDER_PREFIX
+
+
+def _place(id: str | None) -> str | None:
+    """A data set by where it is: two spellings of a folder are one."""
+    if id is None or not _is_folder(id):
+        return id
+    return FOLDER_PREFIX + realpath(id.removeprefix(FOLDER_PREFIX))
 
 
 def _named_data_sets(data: Config) -> Iterator[tuple[Key, str]]:

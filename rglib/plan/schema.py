@@ -104,7 +104,10 @@ def _hint(value: Any, types: list[str]) -> str:
     if isinstance(value, Mapping) and "object" in types:
         return " whose keys are text: put numbers, yes, no, on, off and null in quotes"
     if isinstance(value, str) and {"integer", "number"} & set(types) and _reads_as_number(value):
-        return ", without quotes, and with dot and sign if it has an exponent: 1.0e-5"
+        return (
+            ", without quotes, and with dot and sign if it has an exponent: 1.0e-5 (in a file: "
+            "nested values of --config are text)"
+        )
     return ""
 
 

@@ -325,7 +325,10 @@ def check_configuration(record: Record, project: Project) -> Iterator[Remark]:
             if digest not in [c.sections.get(section) for c in same]:
                 yield Remark(f"`{section}` in {names} is no longer what it was")
     elif same_run:
-        yield Remark(f"its configuration {record.origin.configuration} is no longer {names}")
+        several = "" if project.named else " alone; if it was of several, name all: --configfile"
+        yield Remark(
+            f"its configuration {record.origin.configuration} is no longer {names}{several}"
+        )
     elif project.named:
         yield Remark(f"it is of {record.origin}, not of {names}")
     else:

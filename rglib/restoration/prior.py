@@ -45,6 +45,8 @@ from rglib.progress import progress as shown_progress
 from rglib.restoration.restorers import admm_schedule, restorer
 from rglib.restoration.weights_folder import Config, Models
 
+FARTHEST = 10.0  # of a value of y on [0, 1]: noise of std 1 stays below, levels of 0 to 255 do not
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -96,12 +98,14 @@ class Prior:
             The restored images (B, 3, H, W), float32, on the device of y.
 
         Raises:
-            ValueError: y is not such a tensor or does not fit the operator; an unknown id; a noise
+            ValueError: y is not such a tensor, is on 0 to 255 where ``problem`` is an id, or does
+                not fit the operator; an unknown id; a noise
                 level that is not on [0, 1]; the operator is none of the tables' and there is no
                 ``like``.
         """
         _check_images(y)
-        if isinstance(problem, str):
+        if isinstance(problem, str):  # an operator of your own may leave [0, 1]
+            _check_reach(y)
             like = like or problem
             problem = problem_of(self._of_name(problem), y.shape)
         method = self.method(problem, like=like)
@@ -350,6 +354,13 @@ def _check_images(y: Tensor) -> None:
         )
     if not y.isfinite().all():
         raise ValueError("y has values that are not finite")
+
+
+def _check_reach(y: Tensor) -> None:
+    if (most := y.abs().max().item()) > FARTHEST:
+        raise ValueError(
+            f"y reaches {most:.3g}, and must be on [0, 1] but for noise: divide it by its white"
+        )
 
 
 def _check_noise(sigma: float) -> None:
