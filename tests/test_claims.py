@@ -350,6 +350,7 @@ def test_other_rows_stand_for_the_methods_of_the_claims(run, tmp_path):
     named = verdicts(run, f"{line} rerg=deqgd deqgd=rerg rg1=mine", 1)
     assert named == verdicts(run, "results.csv --curves convergence.csv", 1)
     assert named != verdicts(run, f"{line} rg1=mine", 1)
+    assert run(f"{line} rg1=mine")[1].endswith("\n\nrg1: the rows of mine\n")
 
 
 ONE = (

@@ -30,6 +30,8 @@ def run(chosen: argparse.Namespace) -> int:
     verdicts = [claim.verdict(numbers) for claim in claims.claims]
     as_text = _as_json if chosen.json else verdicts_text
     print(as_text(claims.claims, verdicts))
+    if methods and not chosen.json:
+        print("\n" + "\n".join(f"{ours}: the rows of {theirs}" for ours, theirs in methods.items()))
     found = {verdict.holds for verdict in verdicts}
     if found == {None}:
         return refused("claims", f"none can be evaluated on {chosen.table}")

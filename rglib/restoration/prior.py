@@ -99,9 +99,8 @@ class Prior:
 
         Raises:
             ValueError: y is not such a tensor, is on 0 to 255 where ``problem`` is an id, or does
-                not fit the operator; an unknown id; a noise
-                level that is not on [0, 1]; the operator is none of the tables' and there is no
-                ``like``.
+                not fit the operator; an unknown id; a noise level that is not on [0, 1]; the
+                operator is none of the tables' and there is no ``like``.
         """
         _check_images(y)
         if isinstance(problem, str):  # an operator of your own may leave [0, 1]
